@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help run test soak machines recording check bench idle fuzz lock clean
+.PHONY: help run test soak machines recording screenshots check bench questions idle fuzz schema lock clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -48,6 +48,10 @@ recording: $(VENV)/.dev ## docs/first-minutes.cast anew, as root
 	@scripts/test-deps.sh
 	$(PY) -m tests.machines.record
 
+screenshots: $(VENV)/.dev ## docs/report-*.png anew
+	@scripts/test-deps.sh
+	$(PY) -m tests.machines.screenshots
+
 check: $(VENV)/.dev $(VENV)/.lint ## format, lint, types, imports, unit tests with the core's coverage
 	@scripts/test-deps.sh
 	$(PY) -m ruff format --check .
@@ -61,6 +65,9 @@ bench: $(VENV)/.dev ## the figures, each beside OpenSSH's
 	@scripts/test-deps.sh
 	$(PY) -m bench
 
+questions: $(VENV)/.dev ## how long questions to a log of a million events take, and the index before them
+	$(PY) -m bench.audit
+
 idle: $(VENV)/.dev ## how long the machine is awake, and for whom: simulated weeks
 	$(PY) -m bench.idle
 
@@ -70,6 +77,9 @@ fuzz: $(VENV)/.dev $(VENV)/.fuzz ## the property tests, deeply, then each target
 		echo "fuzz.$$target for $(FUZZ_SECONDS) s"; \
 		PYTHONPATH=$(VENV)/fuzz $(PY) -m fuzz.$$target build/fuzz/$$target -max_total_time=$(FUZZ_SECONDS); \
 	done
+
+schema: $(VENV)/.dev ## docs/events.schema.json anew, after a change of an event
+	$(PY) -m tests.support.event_schema
 
 lock: ## pin the dependencies anew
 	scripts/lock.sh

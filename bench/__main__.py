@@ -18,6 +18,7 @@ from bench.floods import every_flood, floods
 from bench.forward import forward
 from bench.memory import memory
 from bench.processes import Deadline
+from bench.recording import recording
 from bench.rig import FULL, QUICK, Effort, Rig, assembled
 from bench.servers import CannotBench
 from bench.starts import accept, first_command, login, parallel, shared
@@ -35,6 +36,7 @@ FIGURES: dict[str, Callable[[Rig], list[Figure]]] = {
     "sftp": files.large,
     "small-files": files.small,
     "echo": echo,
+    "recording": recording,
     "distance": distance,
     "memory": memory,
     "floods": floods,

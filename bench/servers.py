@@ -127,13 +127,16 @@ class Server:
         finally:
             self.stop()
 
+    def output(self) -> str:
+        """What it has written so far."""
+        try:
+            return self._log.read_text(errors="backslashreplace")
+        except FileNotFoundError:
+            return ""
+
     def last_words(self) -> str:
         """The end of its output, to explain a failure."""
-        try:
-            written = self._log.read_text(errors="backslashreplace")
-        except FileNotFoundError:
-            written = ""
-        return f"{self.name}'s output ends with:\n{written[-_LAST_WORDS:]}"
+        return f"{self.name}'s output ends with:\n{self.output()[-_LAST_WORDS:]}"
 
 
 class Login(NamedTuple):
@@ -187,8 +190,8 @@ Subsystem sftp {_sftp_server()}
     )
 
 
-def gateway(directory: Path, logins: Sequence[Login], port: int) -> Server:
-    """pyssh-gateway from this checkout, with its defaults, as `make run` and the image start it.
+def gateway(directory: Path, logins: Sequence[Login], port: int, *, name: str = OURS, settings: str = "") -> Server:
+    """pyssh-gateway from this checkout, with its defaults, as `make run` and the image start it, and with `settings`.
 
     As root, the account `preauth_account` of the first login's user has to exist.
     """
@@ -206,10 +209,11 @@ idle.timeout = "off"
 log.format = "json"
 # Many logins at once are part of the measurement.
 limits.unauthenticated_per_source = 100
+{settings}
 {"".join(map(_login_table, logins))}"""
     )
     argv = [sys.executable, "-m", "pyssh_gateway", "serve", "--config", str(config), "--port", str(port)]
-    return Server(OURS, argv, port, gateway_environ(), directory / "pyssh-gateway.log", family=OUR_FAMILY)
+    return Server(name, argv, port, gateway_environ(), directory / "pyssh-gateway.log", family=OUR_FAMILY)
 
 
 def _login_table(login: Login) -> str:

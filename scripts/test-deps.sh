@@ -42,6 +42,7 @@ mandoc      mandoc          man pages
 Xvfb        xvfb            X11 forwarding
 xauth       xauth           X11 forwarding
 xdpyinfo    x11-utils       X11 forwarding
+chromium    chromium        the report
 debootstrap debootstrap     newcomers on fresh machines
 buildah     buildah         building the image
 '

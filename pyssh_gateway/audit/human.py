@@ -4,12 +4,12 @@ Takes records whose text is already printable (see `printable`) and adds nothing
 are the record; these leave things out and may change at any time.
 """
 
-import os
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import assert_never
 
 from pyssh_gateway import events as ev
+from pyssh_gateway.events.machine import StayEvent
 
 # Five terminal lines. The log file has the rest of a longer command.
 MAX_LINE = 400
@@ -32,21 +32,7 @@ FORWARDS = frozenset(
 )
 """Requests for a forwarded connection, or for a listener that accepts such connections."""
 
-StayEvent = (
-    ev.ClientQuiet
-    | ev.ClientUsed
-    | ev.ClientUse
-    | ev.HoldStarted
-    | ev.HoldEnded
-    | ev.BackgroundWork
-    | ev.BackgroundSeen
-    | ev.TerminalUsed
-    | ev.TerminalQuiet
-    | ev.ScheduleEntered
-)
-"""Events about what keeps the machine up."""
-
-UpkeepEvent = ev.ConfigReloaded | ev.ConfigRejected | ev.AuditReopened | ev.AuditLost
+UpkeepEvent = ev.ConfigReloaded | ev.ConfigRejected | ev.AuditReopened | ev.AuditLost | ev.AuditLimited
 """Events about changes to the running server."""
 
 MachineEvent = ev.MachineResumed | ev.StopStep | ev.BootStep | ev.ServiceStarted | ev.ServiceEnded | ev.ServiceOutput
@@ -63,16 +49,6 @@ class Tone(StrEnum):
     QUIET = _DIM
 
 
-def wants_human(fd: int, log_format: str) -> bool:
-    """Whether `fd` gets human-readable lines: `log_format` is "human", "json" or "auto" (human on a terminal)."""
-    return os.isatty(fd) if log_format == "auto" else log_format == "human"
-
-
-def wants_colour(fd: int, term: str | None, no_color: str | None) -> bool:
-    """Whether `fd` gets colours: a terminal whose TERM is known and not "dumb", and NO_COLOR is unset or empty."""
-    return not no_color and term not in (None, "", "dumb") and os.isatty(fd)
-
-
 def human_line(record: ev.Record, *, colour: bool) -> str:
     """The line for `record`, without its newline; several lines for an error of ours."""
     name, tone, text = _describe(record.event)
@@ -86,10 +62,10 @@ def login_line(
     time: float, login: ev.ConnectionAuthenticated, session: ev.SessionOpened, *, proxy: str, colour: bool
 ) -> str:
     """The line for a login and the first session on it."""
-    came = _join(f"{login.user} from {login.peer}", proxy and f"through {proxy}", sep=" ")
+    came = _broken_glass(login) + _join(f"{login.user} from {login.peer}", proxy and f"through {proxy}", sep=" ")
     runs = _join(_runs(session), session.session, f"pid {session.pid}")
     text = f"{came} with {_key(login)}: {runs}; {login.client}, {login.cipher}, in {_duration(login.seconds)}"
-    return _line(time, "login", Tone.GOOD, text, colour=colour)
+    return _line(time, "login", Tone.BAD if login.break_glass else Tone.GOOD, text, colour=colour)
 
 
 def logout_line(time: float, session: ev.SessionClosed, closed: ev.ConnectionClosed, *, colour: bool) -> str:
@@ -106,14 +82,23 @@ def human_gap(time: float, lines: int, *, colour: bool) -> str:
     return _line(time, "log", Tone.WATCH, text, colour=colour)
 
 
+def human_checkpoint(time: float, text: str) -> str:
+    """The line of a signed checkpoint, which is never cut or coloured: a program will read it."""
+    return f"{_clock(time)} {'log':<{NAME_WIDTH}}{text}"
+
+
 def _line(time: float, name: str, tone: Tone, text: str, *, colour: bool) -> str:
     if len(text) > MAX_LINE:
         text = text[: MAX_LINE - 1] + "…"
-    # UTC, as in the log file, so that the two can be compared.
-    clock = datetime.fromtimestamp(time, UTC).strftime("%H:%M:%SZ")
+    clock = _clock(time)
     if colour:
         return f"{_DIM}{clock}{_RESET} {tone}{name:<{NAME_WIDTH}}{_RESET}{text}"
     return f"{clock} {name:<{NAME_WIDTH}}{text}"
+
+
+def _clock(time: float) -> str:
+    """In UTC, as in the log file, so that the two can be compared."""
+    return datetime.fromtimestamp(time, UTC).strftime("%H:%M:%SZ")
 
 
 def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR0912, PLR0915 - one case per event
@@ -162,7 +147,8 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
             return "auth", tone, _attempt(event)
         case ev.ConnectionAuthenticated():
             came = f"{event.user} from {event.peer} on {event.conn} in {_duration(event.seconds)}"
-            return "login", Tone.GOOD, f"{came} with {_key(event)}; {event.client}, {event.cipher}"
+            text = f"{_broken_glass(event)}{came} with {_key(event)}; {event.client}, {event.cipher}"
+            return "login", Tone.BAD if event.break_glass else Tone.GOOD, text
         case ev.ConnectionClosed():
             who = f"{event.conn} {event.user or 'unauthenticated'} from {event.peer} after {_duration(event.seconds)}"
             traffic = _traffic(event.bytes_in, event.bytes_out)
@@ -176,10 +162,19 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
             return _denied(event)
         case ev.SessionOpened():
             return "session", Tone.PLAIN, _opened(event)
+        case ev.SessionExited():
+            what = f"{event.session} {event.user} {_outcome(event)} after {_duration(event.seconds)}"
+            return "exit", Tone.PLAIN, f"{what}; its output is still open"
         case ev.SessionClosed():
             what = f"{event.session} {event.user} {_outcome(event)} after {_duration(event.seconds)}"
             traffic = _traffic(event.bytes_in, event.bytes_out)
             return "ended", Tone.PLAIN, f"{_join(what, event.reason, sep=': ')}; {traffic}"
+        case ev.RecordingStarted():
+            return "record", Tone.QUIET, f"{event.session} {event.user} in {event.file}"
+        case ev.RecordingEnded():
+            text = _join(f"{event.session} {event.user}", event.reason, sep=": ")
+            text = _join(text, event.missing and f"{_size(event.missing)} missing", sep="; ")
+            return "record", Tone.QUIET if event.is_whole else Tone.BAD, text
         case ev.FileOperation():
             paths = _join(event.path, event.target, sep=" -> ")
             what = _join(event.session, event.user, event.operation, paths, event.detail, event.outcome, sep=" ")
@@ -200,7 +195,7 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
             return "idle", Tone.WATCH, event.message
         case ev.MachineResumed() | ev.StopStep() | ev.BootStep():
             return _describe_machine(event)
-        case ev.ConfigReloaded() | ev.ConfigRejected() | ev.AuditReopened() | ev.AuditLost():
+        case ev.ConfigReloaded() | ev.ConfigRejected() | ev.AuditReopened() | ev.AuditLost() | ev.AuditLimited():
             return _describe_upkeep(event)
         case ev.ServiceStarted() | ev.ServiceEnded() | ev.ServiceOutput():
             return _describe_machine(event)
@@ -249,6 +244,9 @@ def _describe_upkeep(event: UpkeepEvent) -> tuple[str, Tone, str]:
             return "log", Tone.GOOD, "the file was moved or deleted; this is a new one"
         case ev.AuditLost():
             return "log", Tone.BAD, f"can't be opened anew, and goes on where it was: {event.reason}"
+        case ev.AuditLimited():
+            lost = f"{event.lost} of its events are not logged" if event.lost else "more is only counted"
+            return "log", Tone.BAD, f"{event.user} has used its share: {lost}"
     assert_never(event)
 
 
@@ -283,10 +281,13 @@ def _started(event: ev.ServerStarted) -> str:
 
 def _keys(event: ev.KeysLoaded) -> str:
     how = "fetched" if event.origin == "fetched" else "from the last good copy"
+    change = "changed" if event.changed else "unchanged"
+    if event.changed and event.origin != "fetched":
+        change = ""  # a copy is used at a start, where it would count as a change from nothing
     text = _join(
         f"{event.source}: {_count(event.accepted, 'key')} {how}",
         event.refused and f"{event.refused} refused",
-        "changed" if event.changed else "unchanged",
+        change,
     )
     return "; ".join([text, *event.refusals[:SHOWN_REFUSALS]])
 
@@ -342,7 +343,11 @@ def _runs(event: ev.SessionOpened) -> str:
     return _join(_join(event.kind, event.command, tty, sep=" "), instead)
 
 
-def _outcome(event: ev.SessionClosed) -> str:
+def _broken_glass(event: ev.ConnectionAuthenticated) -> str:
+    return "break-glass, without a log: " if event.break_glass else ""
+
+
+def _outcome(event: ev.SessionClosed | ev.SessionExited) -> str:
     if event.exit_signal is not None:
         return f"killed by {event.exit_signal}"
     if event.exit_status is not None:

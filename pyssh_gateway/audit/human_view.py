@@ -5,6 +5,8 @@ the one before. So an event waits for a moment for the next one, which says more
 log file has every event. This module does not know how a line is written.
 """
 
+import os
+
 from pyssh_gateway import events as ev
 from pyssh_gateway.audit.human import human_line, login_line, logout_line
 
@@ -14,6 +16,16 @@ its login to its session."""
 
 MAX_FOLLOWED = 1000
 """Connections whose story is kept; further ones get a line for each event. A person can hardly watch more."""
+
+
+def wants_human(fd: int, log_format: str) -> bool:
+    """Whether `fd` gets human-readable lines: `log_format` is "human", "json" or "auto" (human on a terminal)."""
+    return os.isatty(fd) if log_format == "auto" else log_format == "human"
+
+
+def wants_colour(fd: int, term: str | None, no_color: str | None) -> bool:
+    """Whether `fd` gets colours: a terminal whose TERM is known and not "dumb", and NO_COLOR is unset or empty."""
+    return not no_color and term not in (None, "", "dumb") and os.isatty(fd)
 
 
 class _Story:
@@ -87,6 +99,8 @@ class HumanView:
             case ev.ForwardListening() if waiting:  # of an agent or X11: it comes before the session
                 waiting.append(record)
                 return []
+            case ev.RecordingStarted() | ev.RecordingEnded():  # beside what is told of the session
+                return [self._line(record)]
             case ev.SessionClosed():
                 lines = self._flush(story)
                 story.waiting = [record]

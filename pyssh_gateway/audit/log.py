@@ -1,25 +1,38 @@
 """The event log: every event becomes one line in a file that keeps everything, and one on standard output.
 
-The file is the record: JSON lines, written straight away, never buffered. Standard output is a view of it, for a log
-collector (the same JSON lines) or for a person (see `human`). When it stalls, lines are left out of it, and a line says
-how many. A failure to write has no other effect: it is reported and the server goes on.
+The file is the record: JSON lines, written straight away; they wait only if the disk does not take them. Standard
+output is a view of it, for a log collector (the same JSON lines) or for a person (see `human`). When it stalls, lines
+are left out of it, and a line says how many. A failure to write has no other effect: it is reported and the server goes
+on.
 """
 
 import contextlib
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-import msgspec
 import structlog
-from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+from structlog.typing import FilteringBoundLogger
 
-from pyssh_gateway.audit.human import human_gap
-from pyssh_gateway.audit.human_view import HumanView
-from pyssh_gateway.audit.log_file import FILE_NAME, AuditLogError, LogPlace, OpenFile
-from pyssh_gateway.audit.output import LineFeed, LineWriter
-from pyssh_gateway.audit.printable import printable_event
+from pyssh_gateway.audit.log_file import (
+    FILE_NAME,
+    AuditLogError,
+    LogPlace,
+    LogUnwritableError,
+    Syncer,
+)
+from pyssh_gateway.audit.output import LineFeed
+from pyssh_gateway.audit.proving.checkpoint_file import CheckpointFile
+from pyssh_gateway.audit.proving.names import EVENT as CHECKPOINT
+from pyssh_gateway.audit.rendering import Render, json_line, make_printable
+from pyssh_gateway.audit.resuming import find
+from pyssh_gateway.audit.sinks.configured import Sinks
+from pyssh_gateway.audit.state import StateFile
+from pyssh_gateway.audit.tree import Tree
+from pyssh_gateway.audit.writing import FileWriter
+from pyssh_gateway.core.idle.what_if.numbering import OTHERS_NUMBERS
 from pyssh_gateway.core.timestamps import timestamp
 from pyssh_gateway.events import Record
 
@@ -27,19 +40,37 @@ __all__ = ["FILE_NAME", "AuditLog", "AuditLogError", "OnProblem"]
 
 OnProblem = Callable[[str], None]
 
+SAVED_BYTES = 128 * 1024
+"""The state beside the log is written whenever so much has been: a start then reads no more than twice as much."""
+
 
 class AuditLog:
-    """The bus subscriber that writes the log. Made by `open`; its methods belong to one thread."""
+    """The bus subscriber that writes the log. Made by `open`; its methods belong to one thread.
 
-    def __init__(self, file: OpenFile, outputs: "_Outputs", render: "_Render", problems: "_Problems") -> None:
-        self._file: OpenFile | None = file
+    `seq` is the number of the last event in the whole log, and `connections` that in the name of its last connection,
+    whether or not this process has written them. `written` is the number of the last event of which the whole line was
+    there when the log was opened.
+    """
+
+    def __init__(
+        self, writer: FileWriter, state: StateFile, outputs: "_Outputs", render: Render, problems: "_Problems"
+    ) -> None:
+        self._writer = writer
+        self._state = state
         self._outputs = outputs
         self._render = render
         self._problems = problems
+        self._saved = writer.size
+        self._is_closed = self._is_gone = False
+        self._checkpoints = CheckpointFile()
+        self._misplaced = ""
+        self.seq = 0
+        self.written = 0
+        self.connections = 0
         # All settings are passed here: structlog's global configuration is neither read nor changed.
         self._logger: FilteringBoundLogger = structlog.wrap_logger(
             outputs,
-            processors=[_make_printable, render],
+            processors=[make_printable, render],
             wrapper_class=structlog.make_filtering_bound_logger(0),
             context_class=dict,
             cache_logger_on_first_use=True,
@@ -49,28 +80,64 @@ class AuditLog:
     def open(cls, audit_dir: Path, *, stdout_fd: int, human: bool, colour: bool, on_problem: OnProblem) -> Self:
         """Open or create `events.jsonl` in `audit_dir`, which is made if it is missing. Raises AuditLogError.
 
-        To be called while the process may still write there: the descriptor stays usable after a change of user, and
+        To be called while the process may still write there: the descriptors stay usable after a change of user, and
         after a fork if nothing was logged before. `human` and `colour` decide the format on `stdout_fd` (see
-        `human.wants_human` and `human.wants_colour`); the caller keeps that descriptor. `on_problem` gets one line of
-        text per kind of problem, in the thread that logs; it must not block.
+        `human_view.wants_human` and `human_view.wants_colour`); the caller keeps that descriptor. `on_problem` gets one
+        line of text per kind of problem, in the thread that logs; it must not block.
         """
-        path = audit_dir / FILE_NAME
-        file = OpenFile(LogPlace(audit_dir).open())
+        path, place = audit_dir / FILE_NAME, LogPlace(audit_dir)
+        trouble = ""
+        try:
+            descriptor, *beside = place.open_all()
+        except LogUnwritableError as error:
+            trouble = str(error)
+            descriptor, beside = place.open_unwritable(), []
+        state = StateFile(*beside[:1])
+        try:
+            found = find(descriptor, state.read(), audit_dir)
+        except OSError as error:
+            raise AuditLogError(f"audit_dir {audit_dir}: cannot read {FILE_NAME} there: {error.strerror}") from error
+        writer = FileWriter(descriptor, found, writable=not trouble)
         problems = _Problems(on_problem)
-        render = _Render(human=human, colour=colour)
-        outputs = _Outputs(path, _writer(file), LineFeed(stdout_fd), render, problems)
-        return cls(file, outputs, render, problems)
+        render = Render(human=human, colour=colour, collected=not os.isatty(stdout_fd))
+        log = cls(writer, state, _Outputs(path, writer, LineFeed(stdout_fd), render, problems), render, problems)
+        log.seq, log.connections, log.written = found.seq, found.connections, found.written
+        log._checkpoints = CheckpointFile(*beside[1:])
+        if not state.lock():
+            log.seq += OTHERS_NUMBERS
+        if trouble:
+            log.misplaced(trouble, time.time())
+            problems.report("open", f"audit log: {trouble}; events wait for that to be put right, and may be lost")
+        return log
 
     def __call__(self, record: Record) -> None:
         """Write `record`. Never raises, and never waits for standard output."""
         name = _name(record)
-        if self._file is None:
+        if self._is_closed:
             self._problems.report("closed", f"audit log: {name} came after the end and is not logged")
             return
+        self.seq = record.seq
         try:
             self._logger.info(name, record=record)
         except Exception as error:  # noqa: BLE001 - an event that can't be formatted must not change who may log in
             self._problems.report("line", f"audit log: event {record.seq}, {name}, is not logged: {error!r}")
+        if not 0 <= self._writer.size - self._saved < SAVED_BYTES:
+            self.save()
+
+    def send_to(self, sinks: Sinks) -> None:
+        """Send every line to `sinks`, too, from now on."""
+        self._outputs.sinks = sinks
+
+    def name_connection(self) -> str:
+        """A name for a connection that no other one has in the log."""
+        self.connections += 1
+        return f"c{self.connections}"
+
+    def knows_connections(self, names: Iterable[str]) -> None:
+        """These names are taken, although the lines in which they are may have been lost."""
+        for name in names:
+            if name.startswith("c") and name[1:].isdecimal():
+                self.connections = max(self.connections, int(name[1:]))
 
     def show_overdue(self, now: float) -> bool:
         """Show the events that waited for a following one for long enough (`human_view`).
@@ -80,49 +147,155 @@ class AuditLog:
         self._outputs.show(self._render.overdue(now))
         return self._render.holds
 
+    # -- the lines and their state ------------------------------------------------------------------------------
+
+    @property
+    def tree(self) -> Tree:
+        """The lines that are in the file; complete if `is_counted`."""
+        return self._writer.tree
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the tree has all lines that are in the file. It may lack some after a start (see `catch_up`)."""
+        return self._writer.is_counted
+
+    def catch_up(self) -> bool:
+        """Count some of the lines that are not in the tree yet, for a few milliseconds; returns whether all are."""
+        try:
+            return self._writer.catch_up()
+        except OSError as error:
+            self._problems.report("count", f"audit log: the file can't be read: {error.strerror}")
+            return True
+
+    def save(self) -> None:
+        """Write the state for the next start beside the log."""
+        self._saved = self._writer.size
+        self._state.lock()  # another server that had it may have ended
+        try:
+            self._state.write(self._writer.state(self.seq, self.connections))
+        except OSError as error:
+            self._problems.report("state", f"audit log: its state can't be written: {error.strerror}")
+
+    def syncer(self) -> Syncer:
+        """Syncs the lines that are in the file now to the disk. Raises OSError."""
+        return Syncer(os.dup(self._writer.file.descriptor))
+
+    def add_checkpoint(self, now: float, note: str) -> None:
+        """Write a signed checkpoint beside the log, to standard output and to the sinks. `now` is Unix time."""
+        line = json_line({"ts": timestamp(now), "event": CHECKPOINT, "note": note})
+        try:
+            self._checkpoints.write(line)
+        except OSError as error:
+            self._problems.report("checkpoint", f"audit log: a checkpoint can't be written beside it: {error.strerror}")
+        self._outputs.sinks.offer(line)
+        self._outputs.show(self._render.checkpoint(now, note, line))
+
+    # -- the file -----------------------------------------------------------------------------------------------
+
     @property
     def is_in_place(self) -> bool:
-        """Whether the file is still where it was opened; false if it was moved or deleted."""
-        return self._file is None or self._file.is_in_place()
+        """Whether the file is still where it was opened; false if it was moved or deleted, or can't be written."""
+        return self._is_closed or (self._writer.writable and self._writer.is_in_place())
 
-    def reopen(self, descriptor: int) -> bool:
-        """Write to `descriptor`, the newly opened log file, from now on.
+    def is_due(self, now: float, *, size: float, age: float) -> bool:
+        """Whether the file has that size in bytes, or has an event that is so many seconds old, and may be sealed."""
+        began = self._writer.began
+        is_full = self._writer.size >= size or (began is not None and now - began >= age)
+        return is_full and self._writer.is_counted and not self._writer.waiting and self._writer.tree.size > self.first
+
+    @property
+    def size(self) -> int:
+        """The bytes in the file."""
+        return self._writer.size
+
+    @property
+    def first(self) -> int:
+        """The index of the file's first line in the log."""
+        return self._writer.first
+
+    @property
+    def inode(self) -> int:
+        """The file's number, by which the spawner knows it."""
+        return self._writer.file.inode
+
+    def reopen(self, descriptor: int, state: int | None = None, checkpoints: int | None = None) -> bool:
+        """Write to `descriptor`, the newly opened log file, from now on; and to the state and checkpoints beside it.
 
         Returns False if it is the same file as before; then nothing changes. Lines that were written to a deleted file
         are copied to the new one.
         """
-        before = self._file
-        if before is None or before.is_same(descriptor):
-            os.close(descriptor)
+        self._misplaced = ""
+        if self._is_closed or not self._writer.change_to(descriptor):
+            if self._is_closed:
+                os.close(descriptor)
+            for other in (state, checkpoints):
+                if other is not None:
+                    os.close(other)
             return False
-        after = OpenFile(descriptor)
-        try:
-            before.rescue(descriptor)
-        except OSError as error:
-            self._problems.report("rescue", f"audit log: lines of the file that is gone are lost: {error.strerror}")
-        self._file = after
-        self._outputs.write_to(_writer(after))
-        os.close(before.descriptor)
+        self._state.replace(state)
+        self._checkpoints.replace(checkpoints)
+        self.save()
         return True
+
+    def misplaced(self, reason: str, now: float) -> None:
+        """The file is not in its place, and for this reason no other can be opened: see `trouble`."""
+        if not self._misplaced:
+            self._misplaced = f"{reason}, since {timestamp(now)}"
+
+    # -- trouble ------------------------------------------------------------------------------------------------
+
+    def write_waiting(self) -> bool:
+        """Try to write the lines that wait for the disk; returns whether none waits any more."""
+        return self._writer.write_waiting()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why lines can't be written to where the log belongs, and since when, for a person; None if they can."""
+        if self._misplaced or not self._writer.waiting or self._writer.problem is None:
+            return self._misplaced or None
+        since = timestamp(self._writer.waits_since)
+        return f"{self._outputs.path}: {self._writer.problem.strerror}, since {since}"
+
+    @property
+    def waiting(self) -> int:
+        """How many lines wait for the disk."""
+        return self._writer.waiting
 
     @property
     def lost(self) -> dict[str, int]:
-        """How many events are missing since the start in the "file", and how many lines on "stdout"."""
+        """How many events are missing since the start in the "file", lines on "stdout" and in each sink."""
         return self._outputs.lost
 
-    def close(self, deadline: float) -> None:
-        """Sync the file to disk, close it, and give standard output at most `deadline` seconds for the rest.
+    def end(self) -> bool:
+        """Take no more events, and sync the file to disk; returns whether that was possible, and the tree is complete.
 
-        The file comes first: the platform may kill the machine while standard output is still stuck.
+        Only checkpoints can follow.
         """
-        if self._file is None:
-            return
-        file, self._file = self._file, None
+        self._is_closed = True
+        self._writer.write_waiting()
+        self.save()
         try:
-            os.fsync(file.descriptor)
+            os.fsync(self._writer.file.descriptor)
+            self._state.sync()
         except OSError as error:
             self._problems.report("fsync", f"audit log: the last lines may not be on disk: {error.strerror}")
-        os.close(file.descriptor)
+            return False
+        self._outputs.show(self._render.rest())
+        return self._writer.is_counted
+
+    def close(self, deadline: float) -> None:
+        """Close the file, and give standard output at most `deadline` seconds for the rest.
+
+        The file comes first (`end`): the platform may kill the machine while standard output is still stuck.
+        """
+        if self._is_gone:
+            return
+        if not self._is_closed:
+            self.end()
+        self._is_gone = True
+        self._writer.close()
+        self._state.close()
+        self._checkpoints.close()
         self._outputs.show(self._render.rest())
         self._outputs.finish(deadline)
 
@@ -143,72 +316,26 @@ class _Problems:
             self._on_problem(text)
 
 
-def _make_printable(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
-    """First processor: the record's event with every field safe to print."""
-    record: Record = event_dict["record"]
-    event_dict["record"] = Record(record.seq, record.time, printable_event(record.event))
-    return event_dict
-
-
-class _Render:
-    """Last processor: the finished lines, as the arguments of `_Outputs.info`."""
-
-    def __init__(self, *, human: bool, colour: bool) -> None:
-        self._colour = colour
-        self._human = HumanView(colour=colour) if human else None
-
-    def __call__(
-        self, _logger: WrappedLogger, _method: str, event_dict: EventDict
-    ) -> tuple[tuple[float, bytes, bytes], dict[str, Any]]:
-        record: Record = event_dict["record"]
-        fields = {"ts": timestamp(record.time), "seq": record.seq, "event": event_dict["event"]}
-        line = _json_line(fields | msgspec.structs.asdict(record.event))
-        view = line if self._human is None else _text_lines(self._human.show(record))
-        return (record.time, line, view), {}
-
-    @property
-    def holds(self) -> bool:
-        """Whether events wait to be shown to people."""
-        return self._human is not None and self._human.holds
-
-    def overdue(self, now: float) -> bytes:
-        """The lines for people of the events that have waited for long enough."""
-        return b"" if self._human is None else _text_lines(self._human.overdue(now))
-
-    def rest(self) -> bytes:
-        """The lines for people of all events that wait."""
-        return b"" if self._human is None else _text_lines(self._human.rest())
-
-    def gap(self, time: float, lines: int) -> bytes:
-        """The line for standard output that says how many `lines` were left out; empty if none were."""
-        if not lines:
-            return b""
-        if self._human is not None:
-            return _text_lines([human_gap(time, lines, colour=self._colour)])
-        return _json_line({"ts": timestamp(time), "event": "log.dropped", "lines": lines})
-
-
 class _Outputs:
     """The logger object under structlog: writes finished lines, and counts those that are lost."""
 
-    def __init__(self, path: Path, file: LineWriter, stdout: LineFeed, render: _Render, problems: _Problems) -> None:
-        self._path = path
+    def __init__(self, path: Path, file: FileWriter, stdout: LineFeed, render: Render, problems: _Problems) -> None:
+        self.path = path
         self._file = file
         self._stdout = stdout
         self._render = render
         self._problems = problems
         self._time = 0.0
-        self._missing = 0
+        self.sinks = Sinks({})
 
     def info(self, time: float, line: bytes, view: bytes) -> None:
         """Write `line` to the file now, and queue `view`, which may be nothing, for standard output."""
         self._time = time
-        try:
-            self._file.write(line)
-        except OSError as error:
-            self._missing += 1
-            text = f"audit log: {self._path}: {error.strerror}; events are missing there until that is put right"
+        self._file.write(line, time)
+        if (error := self._file.problem) is not None and self._file.writable:
+            text = f"audit log: {self.path}: {error.strerror}; events wait for that to be put right, and may be lost"
             self._problems.report(("file", error.errno), text)
+        self.sinks.offer(line)
         self.show(view)
 
     def show(self, view: bytes) -> None:
@@ -217,14 +344,10 @@ class _Outputs:
             self._stdout.offer(view, gap=self._render.gap(self._time, self._stdout.dropped))
             self._report_stdout()
 
-    def write_to(self, file: LineWriter) -> None:
-        """Write to another file from now on."""
-        self._file = file
-
     @property
     def lost(self) -> dict[str, int]:
         """As `AuditLog.lost`."""
-        return {"file": self._missing, "stdout": self._stdout.lost}
+        return {"file": self._file.lost, "stdout": self._stdout.lost} | self.sinks.lost
 
     def finish(self, deadline: float) -> None:
         """Wait for standard output, and report how many lines are missing in each place."""
@@ -234,26 +357,15 @@ class _Outputs:
             self._problems.report("left", f"audit log: {left} lines for standard output were not read in time")
         if lost := sum(self._stdout.failures().values()):
             self._problems.report("lost", f"audit log: {lost} lines could not be written to standard output")
-        if self._missing:
-            self._problems.report("missing", f"audit log: {self._missing} events are missing in {self._path}")
+        if self._file.lost:
+            self._problems.report("missing", f"audit log: {self._file.lost} events are missing in {self.path}")
+        self.sinks.close()
 
     def _report_stdout(self) -> None:
         for code in self._stdout.failures():
-            text = f"audit log: standard output: {os.strerror(code)}; {self._path} still has every event"
+            text = f"audit log: standard output: {os.strerror(code)}; {self.path} still has every event"
             self._problems.report(("stdout", code), text)
-
-
-def _writer(file: OpenFile) -> LineWriter:
-    return LineWriter(file.descriptor, torn=file.ends_mid_line)
 
 
 def _name(record: Record) -> str:
     return str(record.event.__struct_config__.tag)
-
-
-def _json_line(fields: dict[str, Any]) -> bytes:
-    return msgspec.json.encode(fields) + b"\n"
-
-
-def _text_lines(texts: list[str]) -> bytes:
-    return "".join(f"{text}\n" for text in texts).encode()

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from pyssh_gateway.core.printable import printable
-from pyssh_gateway.events import AnyEvent, Identity, InternalError
+from pyssh_gateway.events import AnyEvent, InternalError
 
 # Lists (accounts, host keys, refused key lines) are short, except for a key file that consists of garbage.
 MAX_ITEMS = 100
@@ -34,6 +34,7 @@ def _safe(value: Any, *, keep_newlines: bool) -> Any:  # noqa: ANN401 - a field 
     if isinstance(value, tuple):
         kept = tuple(_safe(item, keep_newlines=keep_newlines) for item in value[:MAX_ITEMS])
         return kept if len(value) <= MAX_ITEMS else (*kept, f"\\[{len(value) - MAX_ITEMS} more cut]")
-    if isinstance(value, Identity):
-        return msgspec.structs.replace(value, person=printable(value.person))
+    if isinstance(value, msgspec.Struct):
+        changed = {name: _safe(below, keep_newlines=False) for name, below in msgspec.structs.asdict(value).items()}
+        return msgspec.structs.replace(value, **changed)
     return value

@@ -3,8 +3,8 @@
 import sys
 
 if sys.version_info >= (3, 14):
-    from compression.zstd import ZstdCompressor, ZstdDecompressor, ZstdError, ZstdFile
+    from compression.zstd import CompressionParameter, ZstdCompressor, ZstdDecompressor, ZstdError, ZstdFile
 else:
-    from backports.zstd import ZstdCompressor, ZstdDecompressor, ZstdError, ZstdFile
+    from backports.zstd import CompressionParameter, ZstdCompressor, ZstdDecompressor, ZstdError, ZstdFile
 
-__all__ = ["ZstdCompressor", "ZstdDecompressor", "ZstdError", "ZstdFile"]
+__all__ = ["CompressionParameter", "ZstdCompressor", "ZstdDecompressor", "ZstdError", "ZstdFile"]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from pyssh_gateway.audit import room
+from pyssh_gateway.audit.sinks.configured import receivers
 from pyssh_gateway.cli import offline
 from pyssh_gateway.cli.accounts import closed
 from pyssh_gateway.cli.configuration.lookup import Lookup, find
@@ -44,7 +46,7 @@ class CheckReport(msgspec.Struct, frozen=True):
     """The problems, a line each, and the keys that would be in force in spite of them.
 
     `file` (empty for none) and `variables` of the environment were read. `unchecked` has a line for each thing that was
-    not checked.
+    not checked. `collectors` are where events are sent, too.
     """
 
     problems: tuple[str, ...]
@@ -54,6 +56,7 @@ class CheckReport(msgspec.Struct, frozen=True):
     variables: tuple[str, ...]
     unchecked: tuple[str, ...]
     revoked: tuple[RevokedListReport, ...] = ()
+    collectors: tuple[str, ...] = ()
 
 
 def check(given: Given, context: Context) -> int:
@@ -85,6 +88,7 @@ def check(given: Given, context: Context) -> int:
         found.variables,
         tuple(unchecked),
         seen.reply.revoked,
+        tuple(receiver.name for receiver in receivers(config.audit).values()),
     )
     if given.json:
         printing.json(report, found.server)
@@ -99,6 +103,8 @@ def _lines(report: CheckReport, *, elsewhere: bool) -> list[str]:
     lines = text.logins(report.logins, pictures=False)
     lines += ["sources", *text.sources(report.sources), ""] if report.sources else []
     lines += [*text.revoked_lists(report.revoked), ""] if report.revoked else []
+    if report.collectors:
+        lines += ["events are sent, too, by", *(f"  {each}" for each in report.collectors), ""]
     if report.unchecked:
         why = "it is for another machine" if elsewhere else "only root can"
         lines += [f"not checked, because {why}:", *(f"  {each}" for each in report.unchecked), ""]
@@ -113,6 +119,11 @@ def _lines(report: CheckReport, *, elsewhere: bool) -> list[str]:
 # -- for this machine ---------------------------------------------------------------------------------------------
 
 
+def _log_problems(config: Config) -> list[str]:
+    why = room.why_not(Path(config.audit_dir).absolute())
+    return [] if why is None else [f"audit_dir: {why}: {room.what_follows(required=config.audit.required)}"]
+
+
 def _machine_problems(config: Config, found: Lookup) -> list[str]:
     own = state_lock.holders(config) | ({found.pid} - {0})
     others = [] if own else state_lock.problems(config)  # a server in another container
@@ -124,6 +135,7 @@ def _machine_problems(config: Config, found: Lookup) -> list[str]:
     return [
         *login_problems(config),
         *place_problems(config),
+        *_log_problems(config),
         *banner_file.with_text(config)[1],
         *chroot_directory_problems(config),
         *others,

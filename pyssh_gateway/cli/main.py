@@ -4,6 +4,7 @@ Every command but `serve` and `sftp-server` is run from here. So is `hold`, whic
 imported except by the command itself.
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from pyssh_gateway.cli.context import Context
@@ -14,6 +15,8 @@ from pyssh_gateway.cli.reference.model import Command
 from pyssh_gateway.cli.reference.program import HELP, PROGRAM, VERSION
 from pyssh_gateway.cli.reference.shared_options import JSON
 from pyssh_gateway.config.source import ConfigError
+
+PACKAGE = __name__.partition(".")[0]
 
 Run = Callable[[parsing.Given, Context], int]
 """A command: takes its arguments and its context, returns its exit code. Raises Failed, ConfigError."""
@@ -66,7 +69,7 @@ def _run(words: Sequence[str], environ: Mapping[str, str]) -> int:
         given = parsing.parse(command, rest)
         if given.help:
             return _help(command.words)
-        return _function(command)(given, Context(getattr(given, "config", None), environ))
+        return _call(command, given, Context(getattr(given, "config", None), environ))
     except printing.OutputFailed:
         raise
     except ConfigError as error:
@@ -81,6 +84,15 @@ def _run(words: Sequence[str], environ: Mapping[str, str]) -> int:
         for problem in problems:
             printing.remark(problem)
     return command.before_command or code if command is not None and end < len(words) else code
+
+
+def _call(command: Command, given: parsing.Given, context: Context) -> int:
+    try:
+        return _function(command)(given, context)
+    except ModuleNotFoundError as error:
+        if (error.name or PACKAGE).partition(".")[0] == PACKAGE:
+            raise  # a mistake of ours
+        raise Failed(f"this needs the Python package {error.name}, which {sys.executable} does not have") from None
 
 
 def _function(command: Command) -> Run:

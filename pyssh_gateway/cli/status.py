@@ -15,6 +15,7 @@ from pyssh_gateway.core.control import (
     ForNobodyReport,
     HoldReport,
     IdleReport,
+    LogReport,
     SourceOfWakesReport,
     Status,
     StatusReply,
@@ -53,6 +54,7 @@ def _lines(reply: StatusReply, server: Server, now: float, width: int | None) ->
     coming = f", {reply.authenticating} not logged in yet" if reply.authenticating else ""
     lines += [f"{on}{coming}; {next_stop(reply.idle)}", *reasons(reply.idle)]
     lines += for_nobody(reply.for_nobody)
+    lines += log(reply.log)
     if reply.sources:
         lines += ["", "sources with problems:", *text.sources(reply.sources)]
     if reply.certificates:
@@ -60,6 +62,21 @@ def _lines(reply: StatusReply, server: Server, now: float, width: int | None) ->
     if reply.revoked:
         lines += ["", *text.revoked_lists(reply.revoked)]
     return lines
+
+
+def log(report: LogReport | None) -> list[str]:
+    """What is wrong with the log, and what that means for people; nothing if nothing is."""
+    if report is None:
+        return []
+    lost = f"lost for the log since the start: {text.number(report.lost, 'event')}" if report.lost else ""
+    if report.trouble is None:
+        return ["", lost]
+    then = "nobody gets in, but by break_glass" if report.required else "nobody is kept out"
+    lines = [
+        f"the log can't be written: {report.trouble}",
+        f"  {then}; {text.number(report.waiting, 'event')} in memory",
+    ]
+    return ["", *lines, *([f"  {lost}"] if lost else [])]
 
 
 def next_stop(idle: IdleReport) -> str:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from pyssh_gateway.audit.log_file import FILE_NAME
-from pyssh_gateway.audit.log_reading import NoLog, lines
+from pyssh_gateway.audit.segments import NoLog, file_lines, log_lines
 from pyssh_gateway.cli.context import Context
 from pyssh_gateway.cli.exit_codes import FINE, Failed, WrongUsage
 from pyssh_gateway.cli.output import printing, text
@@ -73,9 +72,10 @@ def what_if(given: Given, context: Context) -> int:
     in_force = _config(context, {})
     changed = _config(context, changes) if changes else None
     now = time.time()
-    log = Path(given.log) if given.log else Path(in_force.audit_dir, FILE_NAME)
+    log = Path(given.log or in_force.audit_dir)
     try:
-        history = read_history(lines(log), since=now - seconds, now=now)
+        lines = file_lines(log) if given.log else log_lines(log)
+        history = read_history(lines, since=now - seconds, now=now)
     except NoLog as error:
         raise Failed(str(error)) from None
     if history.ended <= history.begun:

@@ -241,6 +241,19 @@ class VerdictsReply(Reply, frozen=True, tag="verdicts"):
     verdicts: tuple[Verdict, ...]
 
 
+class LogReport(msgspec.Struct, frozen=True):
+    """The log, which can't be written because of `trouble`, or has lost lines since the server's start.
+
+    `waiting` lines wait for it, and `lost` ones were too many for that. `required`: nobody gets in meanwhile, but to
+    accounts with `break_glass`.
+    """
+
+    trouble: str | None
+    required: bool
+    waiting: int
+    lost: int
+
+
 class StatusReply(Reply, frozen=True, tag="status"):
     """The state of the server, and the open connections.
 
@@ -248,7 +261,8 @@ class StatusReply(Reply, frozen=True, tag="status"):
     revocation lists with problems; while such a list exists, nobody gets in. `certificates` has only the host
     certificates that are not offered because of a problem. An account that may not ask everything sees other accounts'
     connections without what runs on them, no sources or lists, and not what woke the machine `for_nobody`. The server
-    listens at `address` and `port`, and at everything else in `addresses`.
+    listens at `address` and `port`, and at everything else in `addresses`. `log` is given if there is something wrong
+    with it.
     """
 
     version: str
@@ -265,6 +279,7 @@ class StatusReply(Reply, frozen=True, tag="status"):
     revoked: tuple[RevokedListReport, ...] = ()
     certificates: tuple[HostCertificateReport, ...] = ()
     for_nobody: ForNobodyReport | None = None
+    log: LogReport | None = None
 
 
 class SessionsReply(Reply, frozen=True, tag="sessions"):

@@ -58,14 +58,22 @@ class Ciphers(msgspec.Struct, frozen=True):
 
 def ciphers_of(kexinit: bytes) -> Ciphers | None:
     """The ciphers in a KEXINIT (without its message number); None if it is malformed."""
+    lists = name_lists(kexinit, _CIPHER_LISTS[-1] + 1)
+    if lists is None:
+        return None
+    return Ciphers(*(frozenset(lists[number].decode("ascii", "replace").split(",")) for number in _CIPHER_LISTS))
+
+
+def name_lists(kexinit: bytes, count: int) -> list[bytes] | None:
+    """The first `count` name-lists of a KEXINIT (without its message number); None if it is malformed."""
     lists, rest = [], kexinit[_COOKIE_BYTES:]
-    for _ in range(_CIPHER_LISTS[-1] + 1):
+    for _ in range(count):
         end = 4 + int.from_bytes(rest[:4], "big")
         if len(rest) < end:
             return None
-        lists.append(frozenset(rest[4:end].decode("ascii", "replace").split(",")))
+        lists.append(rest[4:end])
         rest = rest[end:]
-    return Ciphers(*(lists[number] for number in _CIPHER_LISTS))
+    return lists
 
 
 def round_trip(tcp_info: bytes) -> float | None:

@@ -10,8 +10,9 @@ bytes as surrogate escapes) and made safe to print only where it is printed.
 
 import msgspec
 
-from pyssh_gateway.events.base import Event, Identity
+from pyssh_gateway.events.base import Algorithms, Event, Identity, PreviousLogin
 from pyssh_gateway.events.connections import (
+    SESSION_ENDED,
     AuthAttempt,
     ConnectionAuthenticated,
     ConnectionClosed,
@@ -23,8 +24,11 @@ from pyssh_gateway.events.connections import (
     ForwardClosed,
     ForwardListening,
     ForwardOpened,
+    RecordingEnded,
+    RecordingStarted,
     RequestDenied,
     SessionClosed,
+    SessionExited,
     SessionOpened,
 )
 from pyssh_gateway.events.keys import (
@@ -56,6 +60,7 @@ from pyssh_gateway.events.machine import (
     TerminalUsed,
 )
 from pyssh_gateway.events.server import (
+    AuditLimited,
     AuditLost,
     AuditReopened,
     ConfigRejected,
@@ -70,8 +75,11 @@ from pyssh_gateway.events.server import (
 )
 
 __all__ = [
+    "SESSION_ENDED",
     "AccountChanged",
+    "Algorithms",
     "AnyEvent",
+    "AuditLimited",
     "AuditLost",
     "AuditReopened",
     "AuthAttempt",
@@ -108,7 +116,11 @@ __all__ = [
     "KeysLoaded",
     "MachineResumed",
     "OnesEvent",
+    "Origin",
+    "PreviousLogin",
     "Record",
+    "RecordingEnded",
+    "RecordingStarted",
     "RequestDenied",
     "RevokedListFailed",
     "RevokedListLoaded",
@@ -120,6 +132,7 @@ __all__ = [
     "ServiceOutput",
     "ServiceStarted",
     "SessionClosed",
+    "SessionExited",
     "SessionOpened",
     "StopStep",
     "TerminalQuiet",
@@ -136,6 +149,7 @@ AnyEvent = (
     | ConfigRejected
     | AuditReopened
     | AuditLost
+    | AuditLimited
     | GatewayCrashed
     | InternalError
     | KeysLoaded
@@ -152,7 +166,10 @@ AnyEvent = (
     | ConnectionReinstated
     | RequestDenied
     | SessionOpened
+    | SessionExited
     | SessionClosed
+    | RecordingStarted
+    | RecordingEnded
     | FileOperation
     | ForwardListening
     | ForwardOpened
@@ -183,6 +200,7 @@ OnesEvent = (
     ConnectionClosed
     | RequestDenied
     | SessionOpened
+    | SessionExited
     | SessionClosed
     | FileOperation
     | ForwardListening
@@ -195,9 +213,22 @@ OnesEvent = (
 """Events of a connection; `identity` is filled in where it is known."""
 
 
+class Origin(msgspec.Struct, frozen=True):
+    """Who has reported an event: the postauth process with the number `process`, whose report had this `number`."""
+
+    process: int
+    number: int
+
+
 class Record(msgspec.Struct, frozen=True):
-    """An event with its place in the stream: `seq` counts from 1 without gaps, `time` is Unix time in seconds."""
+    """An event with its place in the stream: `seq` counts from 1 without gaps, `time` is Unix time in seconds.
+
+    An event that is not logged has the `seq` 0.
+
+    `origin` is that of an event that waits in another process until the log has it; None for all others.
+    """
 
     seq: int
     time: float
     event: AnyEvent
+    origin: Origin | None = None

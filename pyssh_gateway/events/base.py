@@ -7,6 +7,29 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
     """Something that happened. The tag is the event's stable, dotted name."""
 
 
+class Algorithms(msgspec.Struct, frozen=True):
+    """What a connection negotiated (RFC 4253 section 7.1). `in` is the direction from the client.
+
+    A MAC is empty if the cipher has integrity of its own.
+    """
+
+    kex: str
+    host_key: str
+    cipher_in: str
+    cipher_out: str
+    mac_in: str
+    mac_out: str
+    compression_in: str
+    compression_out: str
+
+
+class PreviousLogin(msgspec.Struct, frozen=True):
+    """When the same person logged in before, in the form of `ts`, and from which address."""
+
+    time: str
+    peer: str
+
+
 _VOUCHED = frozenset({"github", "gitlab", "codeberg", "launchpad", "sourcehut", "ca"})
 """Kinds of sources that vouch for the owner of their keys."""
 

@@ -2,7 +2,10 @@
 
 from typing import Literal
 
-from pyssh_gateway.events.base import Event, Identity
+from pyssh_gateway.events.base import Algorithms, Event, Identity, PreviousLogin
+
+SESSION_ENDED = "session ended"
+"""Why a recording has ended that has the whole session."""
 
 
 class ConnectionOpened(Event, frozen=True, kw_only=True, tag="connection.opened"):
@@ -59,6 +62,9 @@ class ConnectionAuthenticated(Event, frozen=True, kw_only=True, tag="connection.
 
     With `probation`, the client was connected and not used when the machine stopped, and may have come back by itself:
     the machine waits so many seconds for a sign of a person, and the connection does not count before (`ClientUsed`).
+    `hassh` and `hassh_server` are fingerprints of the client's software and of ours (`core.strangers.hassh`).
+    `previous` is the last login of the same person, to any account. What is not known after a crash is empty or None.
+    `break_glass`: the log could not be written, and only this account's `break_glass` has let the person in.
     """
 
     conn: str
@@ -71,10 +77,18 @@ class ConnectionAuthenticated(Event, frozen=True, kw_only=True, tag="connection.
     seconds: float
     identity: Identity
     probation: float | None = None
+    hassh: str = ""
+    hassh_server: str = ""
+    algorithms: Algorithms | None = None
+    previous: PreviousLogin | None = None
+    break_glass: bool = False
 
 
 class ConnectionClosed(Event, frozen=True, kw_only=True, tag="connection.closed"):
-    """The connection has ended. `user` is empty if nobody authenticated; `goodbye`: the client ended it on purpose."""
+    """The connection has ended. `user` is empty if nobody authenticated; `goodbye`: the client ended it on purpose.
+
+    `client` is its identification line and `hassh` the fingerprint of its software; empty if it got not that far.
+    """
 
     conn: str
     peer: str
@@ -85,6 +99,8 @@ class ConnectionClosed(Event, frozen=True, kw_only=True, tag="connection.closed"
     bytes_out: int
     goodbye: bool = False
     identity: Identity | None = None
+    client: str = ""
+    hassh: str = ""
 
 
 class ConnectionRevoked(Event, frozen=True, kw_only=True, tag="connection.revoked"):
@@ -139,8 +155,20 @@ class SessionOpened(Event, frozen=True, kw_only=True, tag="session.opened"):
     identity: Identity | None = None
 
 
+class SessionExited(Event, frozen=True, kw_only=True, tag="session.exited"):
+    """The session's process has ended, which its client is told now: other processes still hold its output open."""
+
+    conn: str
+    session: str
+    user: str
+    exit_status: int | None
+    exit_signal: str | None
+    seconds: float
+    identity: Identity | None = None
+
+
 class SessionClosed(Event, frozen=True, kw_only=True, tag="session.closed"):
-    """The session's channel is closed. Both `exit_*` are None when the process outlived it."""
+    """The session is over; its channel is closed after this. Both `exit_*` are None when the process outlived it."""
 
     conn: str
     session: str
@@ -152,6 +180,42 @@ class SessionClosed(Event, frozen=True, kw_only=True, tag="session.closed"):
     bytes_out: int
     seconds: float
     identity: Identity | None = None
+
+
+class RecordingStarted(Event, frozen=True, kw_only=True, tag="recording.started"):
+    """A session is recorded from here on, in `file` below the directory of recordings.
+
+    With `input`, what is typed is recorded, too. If the recorder dies, another one goes on in another file.
+    """
+
+    conn: str
+    session: str
+    user: str
+    file: str
+    input: bool
+    identity: Identity | None = None
+
+
+class RecordingEnded(Event, frozen=True, kw_only=True, tag="recording.ended"):
+    """A recording has ended, for the `reason` `SESSION_ENDED` or an earlier one; `file` is empty if it could not begin.
+
+    `bytes` were recorded (None: not known), and `missing` bytes were not, because the recorder did not keep up.
+    """
+
+    conn: str
+    session: str
+    user: str
+    file: str
+    reason: str
+    bytes: int | None
+    missing: int
+    seconds: float
+    identity: Identity | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of the session is missing since the recording began."""
+        return self.reason == SESSION_ENDED and not self.missing
 
 
 class FileOperation(Event, frozen=True, kw_only=True, tag="sftp.operation"):

@@ -164,3 +164,18 @@ class IdleReached(Event, frozen=True, kw_only=True, tag="idle.reached"):
     idle: float
     outcome: Literal["stop", "stay"]
     message: str
+
+
+StayEvent = (
+    ClientQuiet
+    | ClientUsed
+    | ClientUse
+    | HoldStarted
+    | HoldEnded
+    | BackgroundWork
+    | BackgroundSeen
+    | TerminalUsed
+    | TerminalQuiet
+    | ScheduleEntered
+)
+"""Events about what keeps the machine up."""

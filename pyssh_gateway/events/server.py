@@ -87,6 +87,13 @@ class ConfigRejected(Event, frozen=True, kw_only=True, tag="config.rejected"):
     problems: tuple[str, ...]
 
 
+class AuditLimited(Event, frozen=True, kw_only=True, tag="audit.limited"):
+    """An account has used its share of the log. `lost` of its events since the last one are not there; 0: it begins."""
+
+    user: str
+    lost: int
+
+
 class AuditReopened(Event, frozen=True, kw_only=True, tag="audit.reopened"):
     """The log's file was moved or deleted, and this is the first line of the new one."""
 

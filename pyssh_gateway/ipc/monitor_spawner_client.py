@@ -10,6 +10,7 @@ from pyssh_gateway.config.types import Service
 from pyssh_gateway.core.access.revoked_list import MAX_BYTES
 from pyssh_gateway.core.idle.background import Sample
 from pyssh_gateway.core.idle.warnings import MAX_NAME, MAX_PEOPLE
+from pyssh_gateway.ipc import log_files
 from pyssh_gateway.ipc import spawner as protocol
 from pyssh_gateway.ipc.request_socket import Unanswered
 from pyssh_gateway.ipc.reread import Reread, decode
@@ -156,24 +157,39 @@ class MonitorSpawnerClient(SpawnerClient):
 
     async def take_config(self) -> Reread:
         """The outcome of reading it again. Raises `SpawnRefused`."""
-        descriptor = await self._open(protocol.TakeConfig(self._requests.new_number()))
+        descriptor, *others = await self._open(protocol.TakeConfig(self._requests.new_number()))
         try:
             return decode(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
         except ValueError as error:
             raise SpawnRefused(f"the spawner's configuration can't be read: {error}") from error
         finally:
-            os.close(descriptor)
+            close_all([descriptor, *others])
 
-    async def open_log(self) -> int:
-        """The log file, opened anew at its path; the caller owns the descriptor. Raises `SpawnRefused`."""
-        return await self._open(protocol.OpenLog(self._requests.new_number()))
+    # -- the log --------------------------------------------------------------------------------------------------
 
-    async def _open(self, request: protocol.TakeConfig | protocol.OpenLog) -> int:
+    async def open_log(self) -> list[int]:
+        """The log file, opened anew at its path, and perhaps those of its state and checkpoints; the caller owns them.
+
+        Raises `SpawnRefused`.
+        """
+        return await self._open(log_files.OpenLog(self._requests.new_number()))
+
+    async def seal_log(self, first: int, inode: int) -> list[int]:
+        """The same of a new file, after the present one was closed (see `log_files.SealLog`)."""
+        return await self._open(log_files.SealLog(self._requests.new_number(), first, inode))
+
+    def tidy_log(self) -> None:
+        """Have closed files compressed, and old ones deleted."""
+        with suppress(Unanswered):
+            request = log_files.TidyLog(self._requests.new_number())
+            self._requests.send(protocol.encode(request), key="tidy")
+
+    async def _open(self, request: protocol.TakeConfig | log_files.OpenLog | log_files.SealLog) -> list[int]:
         report, descriptors = await self._ask(request)
-        if not isinstance(report, protocol.Opened) or len(descriptors) != 1:
+        if not isinstance(report, protocol.Opened) or not 1 <= len(descriptors) <= 3:
             close_all(descriptors)
             raise SpawnRefused(reason_of(report))
-        return descriptors[0]
+        return descriptors
 
     # -- unrequested reports of the spawner -----------------------------------------------------------------------
 

@@ -2,7 +2,8 @@
 
 One message is one packet of a `SOCK_SEQPACKET` socket pair, as in `ipc.spawner`. A postauth process runs as its
 account, so the monitor trusts its messages no more than that account. It takes the account and the person from its own
-registry, and ends a process that sends anything but these types, or names a connection that it was not given.
+registry, and ends a process that sends anything but these types, names a connection that it was not given, or names a
+session with another connection than its own: the log and the recordings tell sessions apart by their names.
 """
 
 from typing import Annotated, Literal
@@ -12,6 +13,8 @@ import msgspec
 from pyssh_gateway.core.idle.usage import Counters
 from pyssh_gateway.core.launch import Endpoints
 from pyssh_gateway.core.login_rules import LoginRules
+from pyssh_gateway.core.recordings.names import is_of
+from pyssh_gateway.core.recordings.rules import Recorded
 from pyssh_gateway.events import (
     ConnectionClosed,
     FileOperation,
@@ -19,8 +22,11 @@ from pyssh_gateway.events import (
     ForwardListening,
     ForwardOpened,
     Identity,
+    RecordingEnded,
+    RecordingStarted,
     RequestDenied,
     SessionClosed,
+    SessionExited,
     SessionOpened,
 )
 from pyssh_gateway.ipc.spawner import ProtocolError, message_in, packet_of
@@ -72,7 +78,8 @@ class TakeConnection(msgspec.Struct, frozen=True, tag="take-connection"):
     New keys are exchanged after `rekey_bytes`, or after `rekey_seconds` (0: never by time). `auth_info` is the content
     of the file that SSH_USER_AUTH names; empty: there is no such file. `asleep`: the client has come back by itself, so
     only a terminal or SFTP is served, until one was asked for; anything else is refused with this text. Empty: the
-    client is served as usual.
+    client is served as usual. `recorded`: what is recorded of its sessions; None: nothing. `unlogged`: no channels are
+    opened, as after `Revoke` for the log; empty: they are.
     """
 
     conn: Name
@@ -96,6 +103,8 @@ class TakeConnection(msgspec.Struct, frozen=True, tag="take-connection"):
     timezone: bytes | None = None
     opened_seconds: float = 0.0
     asleep: Text = ""
+    recorded: Recorded | None = None
+    unlogged: Text = ""
 
 
 class Announce(msgspec.Struct, frozen=True, tag="announce"):
@@ -128,10 +137,14 @@ class EndConnection(msgspec.Struct, frozen=True, tag="end-connection"):
 
 
 class Revoke(msgspec.Struct, frozen=True, tag="revoke"):
-    """Monitor: open no more channels on the connection, for `reason`; None: opening is allowed again."""
+    """Monitor: open no more channels on the connection, for `reason`; None: that one is no reason any more.
+
+    There is a reason of its own for each `cause`: its key is revoked, or the log can't be written and is required.
+    """
 
     conn: Name
     reason: Text | None
+    cause: Literal["key", "log"] = "key"
 
 
 class Report(msgspec.Struct, frozen=True, tag="report"):
@@ -158,13 +171,22 @@ class Leave(msgspec.Struct, frozen=True, tag="leave"):
     """Monitor: exit, if nothing is left to do; else answer `Busy`."""
 
 
+class Logged(msgspec.Struct, frozen=True, tag="logged"):
+    """Monitor: all reports up to this number are in the log, or need not be there."""
+
+    number: Number
+
+
 # -- from postauth ----------------------------------------------------------------------------------------------------
 
 Told = (
     ConnectionClosed
     | RequestDenied
     | SessionOpened
+    | SessionExited
     | SessionClosed
+    | RecordingStarted
+    | RecordingEnded
     | FileOperation
     | ForwardListening
     | ForwardOpened
@@ -172,27 +194,58 @@ Told = (
 )
 
 
+ReportNumber = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
+"""The number of a report: an event, or a message that leads to one. A process counts its reports from 1, in the order
+in which it sends them, and sends each that no monitor has said to be `Logged` to the next monitor again."""
+
+
 class Happened(msgspec.Struct, frozen=True, tag="happened"):
-    """Postauth: these events have happened, in this order (`pack`); `lost` events before them had to be dropped.
+    """Postauth: these events have happened, in this order (`pack`); `first` is the number of the first of them.
 
     Their `identity` and `user` are empty: the monitor fills in those of the connection.
     """
 
-    events: tuple[bytes, ...]
-    lost: Number = 0
+    first: ReportNumber
+    events: Annotated[tuple[bytes, ...], msgspec.Meta(min_length=1)]
+
+
+class Lost(msgspec.Struct, frozen=True, tag="lost"):
+    """Postauth: so many events had to be dropped here. They share one number."""
+
+    number: ReportNumber
+    count: Number
+
+
+AlgorithmName = Annotated[str, msgspec.Meta(max_length=64)]
+
+
+class Negotiated(msgspec.Struct, frozen=True):
+    """The algorithms of a connection, as `events.Algorithms` has them."""
+
+    kex: AlgorithmName = ""
+    host_key: AlgorithmName = ""
+    cipher_in: AlgorithmName = ""
+    cipher_out: AlgorithmName = ""
+    mac_in: AlgorithmName = ""
+    mac_out: AlgorithmName = ""
+    compression_in: AlgorithmName = ""
+    compression_out: AlgorithmName = ""
 
 
 class Taken(msgspec.Struct, frozen=True, tag="taken"):
     """Postauth: the connection is served now, and its client is told that it has logged in."""
 
+    number: ReportNumber
     conn: Name
     client: Annotated[str, msgspec.Meta(max_length=256)]
-    cipher: Annotated[str, msgspec.Meta(max_length=64)]
+    cipher: AlgorithmName
+    algorithms: Negotiated | None = None
 
 
 class Crashed(msgspec.Struct, frozen=True, tag="crashed"):
     """Postauth: a bug of ours ended the connection, or something on it."""
 
+    number: ReportNumber
     conn: Name
     text: Annotated[str, msgspec.Meta(max_length=MAX_CRASH)]
 
@@ -243,6 +296,11 @@ class ConnectionFigures(msgspec.Struct, frozen=True):
     counters: Counters
     sessions: tuple[SessionFigures, ...]
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for sessions of another connection."""
+        for one in self.sessions:
+            _check_session(one.session, self.conn)
+
 
 class Reported(msgspec.Struct, frozen=True, tag="reported"):
     """Postauth: what runs. If there are too many sessions for a message, the rest is left out."""
@@ -255,8 +313,10 @@ class Busy(msgspec.Struct, frozen=True, tag="busy"):
     """Postauth: it can't exit yet, because it serves connections, or the output of processes that outlived one."""
 
 
-FromMonitor = TakeConnection | Announce | ShowOn | HangUp | EndConnection | Revoke | Report | Signed | Proved | Leave
-FromPostauth = Happened | Taken | Crashed | Sign | Prove | Reported | Busy
+FromMonitor = (
+    TakeConnection | Announce | ShowOn | HangUp | EndConnection | Revoke | Report | Signed | Proved | Leave | Logged
+)
+FromPostauth = Happened | Lost | Taken | Crashed | Sign | Prove | Reported | Busy
 
 _monitor_decoder: msgspec.msgpack.Decoder[FromMonitor] = msgspec.msgpack.Decoder(FromMonitor)
 _fields_decoder = msgspec.msgpack.Decoder(tuple[str, dict[str, bytes | int | float | bool | None]])
@@ -279,7 +339,7 @@ def pack(event: Told) -> bytes:
 
 
 def unpack(packed: bytes) -> Told:
-    """The event in `packed`; `ProtocolError` if there is none."""
+    """The event in `packed`; `ProtocolError` if there is none, or if it names a session of another connection."""
     try:
         tag, fields = _fields_decoder.decode(packed)
         text = {
@@ -287,9 +347,16 @@ def unpack(packed: bytes) -> Told:
             for name, value in fields.items()
         }
         event: Told = msgspec.convert(text | {"event": tag}, Told)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        if (session := getattr(event, "session", None)) is not None:
+            _check_session(session, event.conn)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ProtocolError(f"bad event of a postauth process: {error}") from error
     return event
+
+
+def _check_session(session: str, conn: str) -> None:
+    if not is_of(session, conn):
+        raise ValueError(f"{session[:MAX_NAME]!r} is no session of the connection {conn[:MAX_NAME]!r}")
 
 
 def decode_from_monitor(packet: bytes) -> FromMonitor:

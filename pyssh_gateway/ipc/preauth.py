@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from pyssh_gateway.config.machine_values import MAX_BANNER
+from pyssh_gateway.core.strangers.hassh import PATTERN as HASSH
 from pyssh_gateway.ipc.spawner import MAX_MESSAGE, message_in, packet_of
 
 MAX_USER = 1023
@@ -130,6 +131,17 @@ class Unwalled(msgspec.Struct, frozen=True, tag="unwalled"):
     missing: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=MAX_REASON)], ...], msgspec.Meta(max_length=16)]
 
 
+class Greeted(msgspec.Struct, frozen=True, tag="greeted"):
+    """Preauth: the client's identification line, and the fingerprints of both offers. At most once.
+
+    Sent when the first KEXINIT has come, before it is known whether the two have algorithms in common.
+    """
+
+    client: Annotated[bytes, msgspec.Meta(max_length=MAX_IDENTIFICATION)]
+    hassh: Annotated[str, msgspec.Meta(pattern=HASSH)]
+    hassh_server: Annotated[str, msgspec.Meta(pattern=HASSH)]
+
+
 class CiphersMissing(msgspec.Struct, frozen=True, tag="ciphers-missing"):
     """Preauth: the client has none of the ciphers that it was offered."""
 
@@ -154,7 +166,7 @@ class State(msgspec.Struct, frozen=True, tag="state"):
 
 
 FromMonitor = Serve | Signed | Answer | Disconnect
-FromPreauth = Unwalled | Sign | Attempt | CiphersMissing | Ended | State
+FromPreauth = Unwalled | Greeted | Sign | Attempt | CiphersMissing | Ended | State
 
 _monitor_decoder: msgspec.msgpack.Decoder[FromMonitor] = msgspec.msgpack.Decoder(FromMonitor)
 _preauth_decoder: msgspec.msgpack.Decoder[FromPreauth] = msgspec.msgpack.Decoder(FromPreauth)

@@ -17,6 +17,7 @@ from pyssh_gateway.core.idle.background import Sample
 from pyssh_gateway.core.idle.warnings import MAX_NAME, MAX_PEOPLE
 from pyssh_gateway.core.launch import LaunchPlan
 from pyssh_gateway.events import BootStep, ServiceEnded, ServiceOutput, ServiceStarted
+from pyssh_gateway.ipc import log_files
 from pyssh_gateway.system.descriptors import close_all
 
 MAX_MESSAGE = 256 * 1024
@@ -162,12 +163,6 @@ class TakeConfig(msgspec.Struct, frozen=True, tag="take-config"):
     id: Number
 
 
-class OpenLog(msgspec.Struct, frozen=True, tag="open-log"):
-    """Monitor: open the log anew, at the path in the configuration. Answered by `Opened` or `Refused`."""
-
-    id: Number
-
-
 class Spawned(msgspec.Struct, frozen=True, tag="spawned"):
     """Spawner: the process runs.
 
@@ -210,7 +205,7 @@ class SocketBound(msgspec.Struct, frozen=True, tag="socket-bound"):
 
 
 class Opened(msgspec.Struct, frozen=True, tag="opened"):
-    """Spawner: the file was opened. Descriptor: the requested file."""
+    """Spawner: the file was opened. Descriptor: the requested file; for the log, perhaps that of its state."""
 
     id: int
 
@@ -248,6 +243,10 @@ class NewMonitor(msgspec.Struct, frozen=True, tag="new-monitor"):
     """Spawner, to a postauth process: there is a new monitor. Descriptor: the socket to it."""
 
 
+class NewRecorder(msgspec.Struct, frozen=True, tag="new-recorder"):
+    """Spawner, to a postauth process: there is a recorder, or another one. Descriptor: the socket to it."""
+
+
 class Done(msgspec.Struct, frozen=True, tag="done"):
     """Spawner: the request is done."""
 
@@ -278,7 +277,7 @@ MonitorRequest = (
     | StopServices
     | Reload
     | TakeConfig
-    | OpenLog
+    | log_files.Request
 )
 PostauthRequest = Spawn
 Request = MonitorRequest | PostauthRequest
@@ -297,7 +296,7 @@ MonitorReport = (
     | News
     | Reread
 )
-PostauthReport = Spawned | Refused | Exited | NewMonitor
+PostauthReport = Spawned | Refused | Exited | NewMonitor | NewRecorder
 Report = MonitorReport | PostauthReport
 
 Message = TypeVar("Message")

@@ -112,7 +112,8 @@ class SpawnerClient:
 class PostauthSpawnerClient(SpawnerClient):
     """A postauth process's client of the spawner, for processes of its own account.
 
-    `on_monitor` is called with the socket to another monitor, when the spawner has started one.
+    `on_monitor` is called with the socket to another monitor, when the spawner has started one, and `on_recorder` with
+    the socket to a recorder.
     """
 
     def __init__(
@@ -121,10 +122,12 @@ class PostauthSpawnerClient(SpawnerClient):
         loop: asyncio.AbstractEventLoop,
         on_lost: Callable[[], None],
         on_monitor: Callable[[socket.socket], None],
+        on_recorder: Callable[[socket.socket], None],
     ) -> None:
         super().__init__(control, loop, on_lost)
         self._turns = asyncio.Semaphore(STARTS_AT_ONCE)
         self._on_monitor = on_monitor
+        self._on_recorder = on_recorder
 
     async def spawn(self, plan: LaunchPlan, on_exit: OnExit) -> Spawned:
         """Start `plan`; `on_exit` is called once, never before the answer that it runs. Raises `SpawnRefused`."""
@@ -158,6 +161,8 @@ class PostauthSpawnerClient(SpawnerClient):
     def _on_news(self, report: protocol.Report, descriptors: list[int]) -> None:
         if isinstance(report, protocol.NewMonitor) and len(descriptors) == 1:
             self._on_monitor(socket.socket(fileno=descriptors[0]))
+        elif isinstance(report, protocol.NewRecorder) and len(descriptors) == 1:
+            self._on_recorder(socket.socket(fileno=descriptors[0]))
         else:
             super()._on_news(report, descriptors)
 
@@ -169,5 +174,6 @@ def reason_of(report: protocol.Report) -> str:
 
 def _number_of(report: protocol.Report) -> int | None:
     """The number of the request that `report` answers; None: it answers none."""
-    news = protocol.Exited | protocol.News | protocol.Reread | protocol.TakeOver | protocol.NewMonitor
-    return None if isinstance(report, news) else report.id
+    news = protocol.Exited | protocol.News | protocol.Reread | protocol.TakeOver
+    others = protocol.NewMonitor | protocol.NewRecorder
+    return None if isinstance(report, news | others) else report.id

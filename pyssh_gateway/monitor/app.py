@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import socket
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -12,10 +11,18 @@ from pyssh_gateway.audit.log import AuditLog
 from pyssh_gateway.config.types import Config
 from pyssh_gateway.core.idle.stopping import SPAWNER_GONE, Clocks
 from pyssh_gateway.core.idle.usage import quiet_after
-from pyssh_gateway.events import GatewayCrashed, InternalError, MachineResumed, Record
+from pyssh_gateway.events import (
+    ConnectionAuthenticated,
+    GatewayCrashed,
+    Identity,
+    InternalError,
+    MachineResumed,
+    PreviousLogin,
+    Record,
+)
 from pyssh_gateway.events.bus import EventBus
 from pyssh_gateway.ipc.monitor_spawner_client import MonitorSpawnerClient
-from pyssh_gateway.ipc.spawner_client import OnExit, SpawnRefused
+from pyssh_gateway.ipc.spawner_client import SpawnRefused
 from pyssh_gateway.keys.host_keys import HostKey
 from pyssh_gateway.keys.keyring import Keyring
 from pyssh_gateway.monitor import opening
@@ -40,7 +47,7 @@ from pyssh_gateway.monitor.lifetime.departure import Departure
 from pyssh_gateway.monitor.lifetime.parts import Lifetime, Surroundings
 from pyssh_gateway.monitor.lifetime.returning import Returning
 from pyssh_gateway.monitor.lifetime.shutdown import StopReason
-from pyssh_gateway.monitor.log_keeping import LogKeeper
+from pyssh_gateway.monitor.log.parts import TheLog
 from pyssh_gateway.monitor.reload import Reloading
 from pyssh_gateway.monitor.reporting.answering import Answering
 from pyssh_gateway.monitor.reporting.login_banner import LoginBanner
@@ -80,14 +87,12 @@ class Monitor:
     def _set_up_ground(self) -> None:
         """What all other parts depend on: events and their log, the spawner, the configuration, tasks."""
         loop = self._loop
-        memory = RegistryFile(self._given.registry)
-        self.bus = EventBus(time.time, complain, memory.counted())
-        self._registry = Registry(memory)
-        # Subscribed first, so that the number is stored before the line is written. After a crash a number may be
-        # missing, which is noticed; a number that was used twice would look like a forged line.
-        self.bus.subscribe(lambda record: memory.count(record.seq))
-        self._early = opening.Early(self.bus)
         self._in_force = InForce(self._facts.config)
+        self._registry = Registry(RegistryFile(self._given.registry))
+        self._log = TheLog(self._audit, self._given.registry, self._registry, self._in_force, complain)
+        self.bus = EventBus(time.time, complain, self._log.last, self._log.shares)
+        self._log.subscribe(self.bus)
+        self._somebody = asyncio.Event()
         self._tasks = Tasks(loop)
         self._departure = Departure(loop)
         self._places = Places()
@@ -98,16 +103,9 @@ class Monitor:
             self._spawner_lost,
             on_news=self.bus.publish,
             on_reread=self._reread.set,
-            on_take_over=self._take_over,
+            on_take_over=lambda *told: self._postauths.take_over(*told),  # noqa: PLW0108 - it does not exist yet
         )
-        self._log_keeper = LogKeeper(
-            self._audit,
-            open_log=self._spawner.open_log,
-            publish=self.bus.publish,
-            complain=complain,
-            clock=time.time,
-            loop=loop,
-        )
+        self._log.keep(self._spawner, self._given.signer, self.bus, loop)
 
     def _set_up_keys(self) -> None:
         """The host keys, and the keys of people."""
@@ -120,7 +118,9 @@ class Monitor:
 
     def _set_up_clients(self) -> None:
         """The logged-in clients, and the processes that serve them."""
-        self._postauths = Postauths(self._spawner, self._registry, self._signer, self.bus.publish, self._loop)
+        self._postauths = Postauths(
+            self._spawner, self._registry, self._signer, self.bus.publish, self._loop, log=self._log.writing
+        )
         self._client_services = ClientServices(
             people=self._keyring,
             in_force=self._in_force,
@@ -128,6 +128,7 @@ class Monitor:
             start=self._tasks.start,
             clock=time.time,
             loop=self._loop,
+            previous=self._previous,
         )
 
     def _set_up_arrivals(self) -> None:
@@ -158,6 +159,7 @@ class Monitor:
                 self._client_services,
                 banner=self._login_banner.text,
                 receive=self._returning.receive,
+                standing=self._log.required.standing,
                 facts=handing_over.facts(self._facts.control, self._facts.timezone),
             ),
             steering=KeptSteering(has_aes=processor_has_aes()),
@@ -169,7 +171,12 @@ class Monitor:
             loop=loop,
         )
         self._listener = Listener(
-            self._given.listening, self._guests.strangers, self._in_force, start=self._tasks.start, loop=loop
+            self._given.listening,
+            self._guests.strangers,
+            self._in_force,
+            name=self._audit.name_connection,
+            start=self._tasks.start,
+            loop=loop,
         )
 
     def _set_up_lifetime(self) -> None:
@@ -184,6 +191,7 @@ class Monitor:
                 awake=self._awake,
                 returning=self._returning,
                 start=self._tasks.start,
+                sign_log=self._log.checkpoints.sign,
                 clocks=self._clocks,
                 loop=self._loop,
             ),
@@ -194,7 +202,7 @@ class Monitor:
             take=self._spawner.take_config,
             apply=self._reconfigure,
             ask_keys=self._read_anew,
-            reopen_log=self._log_keeper.reopen,
+            reopen_log=self._log.keeper.reopen,
             publish=self.bus.publish,
         )
 
@@ -211,6 +219,7 @@ class Monitor:
             holds=self._life.holds,
             awake=self._awake,
             for_nobody=self._life.for_nobody,
+            log=self._audit,
             origin=self._facts.origin,
             since=time.time(),
             clock=time.time,
@@ -235,11 +244,12 @@ class Monitor:
         self._let_in()
         async with asyncio.TaskGroup() as tasks:
             keyring = tasks.create_task(self._keyring.run(), name="keyring")
-            await opening.first_answers(self._keyring, self._early.somebody, self._departure.wanted)
+            await opening.first_answers(self._keyring, self._somebody, self._departure.wanted)
             self._say_that_it_is_open()
             self._places.start(tasks, self._spawner)
-            running = [keyring, tasks.create_task(self._log_keeper.run(), name="log")]
+            running = [keyring, tasks.create_task(self._log.keeper.run(), name="log")]
             running.append(tasks.create_task(self._reloading.run(), name="reloading"))
+            self._tasks.start(self._log.checkpoints.run(), "checkpoints")  # also during a stop
             reason = await self._until_stop(tasks)
             for task in running:
                 task.cancel()
@@ -252,7 +262,6 @@ class Monitor:
     def _subscribe(self) -> None:
         """Subscribe the parts to the bus; they get each event in this order."""
         subscribers = (
-            self._early.observe,
             self._awake.observe,  # before the parts that ask it
             self._returning.observe,  # likewise
             self._life.watch.observe,
@@ -268,16 +277,23 @@ class Monitor:
 
     async def _go_on(self) -> None:
         """Continue where an earlier monitor left off, if there was one: its clients stay connected."""
+        if self._facts.generation == 1:
+            # The first line of a start, because the numbers go on: whoever reads the log sees where one ends.
+            self.bus.publish(opening.started(self._facts, self._endpoints, self._host_keys))
+        else:  # clients may be waiting for the log, and no banner is shown before it
+            self._write_log()
         self._life.holds.open()
         for crash in self._facts.crashes[-1:]:
             self.bus.publish(GatewayCrashed(pid=crash.pid, cause=crash.cause, sessions=crash.sessions))
         self._keyring.load_last_good()
         left_behind = self._registry.left_behind()
+        self._audit.knows_connections(login.conn for login in left_behind)
         if self._facts.generation > 1:
             # The spawner passes on the processes that are left before it answers any request.
             with suppress(SpawnRefused):
                 await self._spawner.sample_activity()
             self._postauths.adopt(left_behind, self._client_services)
+            self._log.required.tell()
             for client in self._registry.clients:  # in the log they were never disconnected
                 record = Record(0, time.time(), client.login.authenticated(client.seconds))
                 self._awake.observe(record)
@@ -295,22 +311,24 @@ class Monitor:
         """Show who may log in, and write the log from now on."""
         if self._facts.generation == 1:
             opening.show_banner(self._facts, self._endpoints, self._host_keys, self._keyring)
-        # The banner is to be the first thing on the screen, so earlier events are written only now.
-        self._early.hand_on(self._audit)
-        self.bus.subscribe(self._audit)
-        self.bus.subscribe(self._log_keeper.observe)
-        for event in opening.first_events(self._facts, self._endpoints, self._host_keys, self._given.certificates):
+            # The banner is to be the first thing on the screen, so earlier events are written only now.
+            self._write_log()
+        else:
+            self.bus.publish(opening.started(self._facts, self._endpoints, self._host_keys))
+        for event in opening.first_events(self._host_keys, self._given.certificates):
             self.bus.publish(event)
 
-    def _take_over(self, number: int, user: str, pid: int, sock: socket.socket) -> OnExit:
-        """The spawner has a process that serves clients of an earlier monitor."""
-        return self._postauths.take_over(number, user, pid, sock)
+    def _write_log(self) -> None:
+        self._log.begin(self.bus)
+        self._postauths.acknowledge()
 
     # -- run ----------------------------------------------------------------------------------------------------
 
     def _observe(self, record: Record) -> None:
         if isinstance(record.event, MachineResumed):
             self._keyring.want_all()
+        elif isinstance(record.event, ConnectionAuthenticated):
+            self._somebody.set()
 
     def _reconfigure(self, config: Config) -> None:
         """Put in force what can change while we run (`core.reload`). Open connections have to be allowed by it, too."""
@@ -323,6 +341,7 @@ class Monitor:
         self._login_banner.reconfigure(config)
         self._answering.reconfigure()
         self._revoked.reconfigured(self._in_force.rules)
+        self._log.required.reconfigured()
 
     def _read_anew(self) -> None:
         """Read again everything that may have changed although the configuration has not."""
@@ -352,7 +371,7 @@ class Monitor:
     async def close(self) -> None:
         """Release what is still held, the last things first."""
         self._life.holds.close()
-        await self._log_keeper.finish()
+        await self._log.keeper.finish()
         await self._tasks.close()
         self._preauths.close()
         self._postauths.close()
@@ -367,6 +386,9 @@ class Monitor:
         error = context.get("exception")
         text = f"{context.get('message')}: {error!r}" if error is not None else str(context.get("message"))
         self.bus.publish(InternalError(where="event loop", error=text))
+
+    def _previous(self, who: Identity) -> PreviousLogin | None:
+        return self._login_banner.previous(who)
 
     def _in_use(self) -> bool:
         return self._life.watch.tracker.in_use

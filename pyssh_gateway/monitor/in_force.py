@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from pyssh_gateway.config.types import Config
 from pyssh_gateway.core.login_rules import LoginRules, rules_for
+from pyssh_gateway.core.recordings.rules import Recorded, recorded
 
 
 class InForce:
@@ -19,3 +20,8 @@ class InForce:
         """Put another configuration in force."""
         self.config = config
         self.rules = rules_for(config)
+
+    def recorded(self, user: str, fingerprint: str) -> Recorded | None:
+        """What is recorded of somebody who logs in to the account with this key; None: nothing."""
+        found = (login for login in self.config.login if login.user == user)
+        return next((recorded(self.config.audit, login, fingerprint) for login in found), None)

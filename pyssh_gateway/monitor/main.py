@@ -9,6 +9,7 @@ import os
 import pwd
 import resource
 import socket
+import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +17,8 @@ from pathlib import Path
 import msgspec
 
 from pyssh_gateway.audit.log import AuditLog, AuditLogError
+from pyssh_gateway.audit.sinks.configured import Sinks
+from pyssh_gateway.config.types import Config
 from pyssh_gateway.ipc.crash import UNUSABLE
 from pyssh_gateway.keys.copies import FETCHED_DIRECTORY
 from pyssh_gateway.keys.host_keys import HostKey, HostKeyError, server_keys
@@ -23,6 +26,9 @@ from pyssh_gateway.monitor import host_certificates
 from pyssh_gateway.monitor.app import Monitor
 from pyssh_gateway.monitor.complaining import complain
 from pyssh_gateway.monitor.facts import Facts
+from pyssh_gateway.monitor.log.checkpoints import signing_key
+from pyssh_gateway.monitor.log.checkpoints.signer import Signer
+from pyssh_gateway.monitor.log.checkpoints.signing_key import SigningKey, SigningKeyError
 from pyssh_gateway.monitor.opening import Given
 from pyssh_gateway.system import privileges
 from pyssh_gateway.system.accounts import monitor_account
@@ -79,20 +85,45 @@ def run_monitor(
         audit = AuditLog.open(
             Path(facts.config.audit_dir), stdout_fd=1, human=facts.human, colour=facts.colour, on_problem=complain
         )
+        audit.send_to(Sinks.of(facts.config.audit, complain))
+        key = _signing_key(facts.config)
         _prepare(facts)
     except (AuditLogError, HostKeyError, OSError) as error:
         complain(str(error))
         return UNUSABLE
-    given = Given(listening, control, asking, metrics, registry, owner, certificates)
+    signer = Signer(key)
+    given = Given(listening, control, asking, metrics, registry, owner, signer, certificates)
     try:
         with asyncio.Runner() as runner:
             return runner.run(_run(facts, given, host_keys, audit))
     finally:
+        _sign_last(audit, signer)
         audit.close(CLOSE_LOG_SECONDS)
 
 
 async def _run(facts: Facts, given: Given, host_keys: tuple[HostKey, ...], audit: AuditLog) -> int:
     return await Monitor(facts, given, host_keys, audit, asyncio.get_running_loop()).run()
+
+
+def _signing_key(config: Config) -> SigningKey | None:
+    """The key that signs checkpoints of the log. Without it nobody is locked out: there are no checkpoints."""
+    try:
+        key = signing_key.load_or_create(Path(config.keys_dir))
+    except SigningKeyError as error:
+        complain(f"the log is not signed: {error}")
+        return None
+    try:
+        signing_key.publish(key.public, Path(config.audit_dir))
+    except OSError as error:
+        complain(f"the public key of the log can't be put into {config.audit_dir}: {error.strerror}")
+    return key
+
+
+def _sign_last(audit: AuditLog, signer: Signer) -> None:
+    """Sign the whole log, with its last line, when that is on the disk."""
+    claim = signer.claim(audit.tree) if audit.end() else None
+    if claim is not None and (note := signer.sign(claim)):
+        audit.add_checkpoint(time.time(), note)
 
 
 def _prepare(facts: Facts) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,13 +12,13 @@ import msgspec
 
 from pyssh_gateway import __version__
 from pyssh_gateway.config.source import Endpoint, shown_endpoint
-from pyssh_gateway.events import AnyEvent, ConnectionAuthenticated, Record, ServerStarted
-from pyssh_gateway.events.bus import EventBus
+from pyssh_gateway.events import AnyEvent, ServerStarted
 from pyssh_gateway.keys.host_keys import HostKey, made_at_start
 from pyssh_gateway.keys.keyring import Keyring
 from pyssh_gateway.monitor.complaining import STDERR
 from pyssh_gateway.monitor.facts import Facts
 from pyssh_gateway.monitor.host_certificates import HostCertificate, loaded
+from pyssh_gateway.monitor.log.checkpoints.signer import Signer
 from pyssh_gateway.monitor.reporting.start_banner import start_banner
 
 
@@ -26,7 +26,8 @@ class Given(msgspec.Struct, frozen=True):
     """What the monitor is started with: the network's sockets, the sockets for questions, and what outlives it.
 
     `control` leads to the spawner; `registry` is the descriptor of the memory file that is passed on to the next
-    monitor; `owner` is the account that started the server; `certificates` are those of the host keys.
+    monitor; `owner` is the account that started the server; `signer` signs the log; `certificates` are those of
+    the host keys.
     """
 
     listening: Sequence[socket.socket]
@@ -35,28 +36,8 @@ class Given(msgspec.Struct, frozen=True):
     metrics: socket.socket | None
     registry: int
     owner: int
+    signer: Signer
     certificates: tuple[HostCertificate, ...] = ()
-
-
-class Early:
-    """Collects the events before the log is written. `somebody` is set when somebody logs in meanwhile."""
-
-    def __init__(self, bus: EventBus) -> None:
-        self.somebody = asyncio.Event()
-        self._records: list[Record] = []
-        self._end = bus.subscribe(self._records.append)
-
-    def observe(self, record: Record) -> None:
-        """Notice a login."""
-        if isinstance(record.event, ConnectionAuthenticated):
-            self.somebody.set()
-
-    def hand_on(self, log: Callable[[Record], None]) -> None:
-        """Hand what was collected to the log, which is written from now on."""
-        self._end()
-        for record in self._records:
-            log(record)
-        self._records.clear()
 
 
 async def first_answers(keyring: Keyring, somebody: asyncio.Event, wanted: "asyncio.Future[Any]") -> None:
@@ -93,15 +74,10 @@ def show_banner(
         os.write(STDERR, banner.encode())
 
 
-def first_events(
-    facts: Facts,
-    endpoints: tuple[Endpoint, ...],
-    host_keys: tuple[HostKey, ...],
-    certificates: tuple[HostCertificate, ...],
-) -> Iterator[AnyEvent]:
-    """The events with which a start is logged."""
+def started(facts: Facts, endpoints: tuple[Endpoint, ...], host_keys: tuple[HostKey, ...]) -> ServerStarted:
+    """The event of this process's start."""
     address, port = endpoints[0]
-    yield ServerStarted(
+    return ServerStarted(
         version=__version__,
         address=address,
         port=port,
@@ -112,5 +88,12 @@ def first_events(
         users=tuple(login.user for login in facts.config.login),
         idle_timeout=facts.config.idle.timeout,
     )
+
+
+def first_events(
+    host_keys: tuple[HostKey, ...],
+    certificates: tuple[HostCertificate, ...],
+) -> Iterator[AnyEvent]:
+    """What was made and read at the start."""
     yield from made_at_start(host_keys)
     yield from loaded(certificates, time.time())

@@ -25,23 +25,24 @@ from pyssh_gateway.ipc.postauth import (
     Announce,
     ConnectionFigures,
     EndConnection,
+    Negotiated,
     Revoke,
     SessionFigures,
     TakeConnection,
-    Taken,
     Told,
 )
 from pyssh_gateway.ipc.spawner_client import PostauthSpawnerClient, SpawnRefused
 from pyssh_gateway.postauth.channel import SessionChannel
 from pyssh_gateway.postauth.connection import Connection
-from pyssh_gateway.postauth.context import AuthFile
+from pyssh_gateway.postauth.context import AuthFile, SessionContext
 from pyssh_gateway.postauth.drains import Drains
 from pyssh_gateway.postauth.forwards.forward import ForwardContext
 from pyssh_gateway.postauth.forwards.forwarding import Forwarding
 from pyssh_gateway.postauth.forwards.sockets import Sockets
 from pyssh_gateway.postauth.orders.asleep import WHY, Asleep
 from pyssh_gateway.postauth.orders.revoked import Revoked
-from pyssh_gateway.postauth.session import Session, SessionContext
+from pyssh_gateway.postauth.recording.tape import Tapes
+from pyssh_gateway.postauth.session import Session
 from pyssh_gateway.ssh.disconnects import end_reason, was_lost
 from pyssh_gateway.system.environment import read_system_environment
 
@@ -53,17 +54,19 @@ connections to close. If OpenSSH's client reads both in one read, it forgets the
 class Shared(msgspec.Struct, frozen=True):
     """What all connections of the account have in common.
 
-    `publish` gets events. `taken` is called when a client has been told that its login succeeded, `crashed` with the
-    connection and the traceback of a bug of ours, `gone` when a connection has ended. `command_directory` is as in
-    `core.launch.plan`.
+    `publish` gets events, `once_logged` is as in `SessionContext`. `taken` is called when a client has been told that
+    its login succeeded, with the connection, the client's version and the cipher; `crashed` with the connection and the
+    traceback of a bug of ours, `gone` when a connection has ended. `command_directory` is as in `core.launch.plan`.
     """
 
     spawner: PostauthSpawnerClient
     drains: Drains
     sockets: Sockets
     revoked: Revoked
+    tapes: Tapes
     publish: Callable[[Told], None]
-    taken: Callable[[Taken], None]
+    once_logged: Callable[[Callable[[], None]], None]
+    taken: Callable[[str, str, Negotiated], None]
     crashed: Callable[[str, str], None]
     gone: Callable[[str], None]
     command_directory: bytes = b""
@@ -90,7 +93,7 @@ class Client(asyncssh.SSHServer):
         self._cut_off = False
         self._close_reason = ""
         self._goodbye: tuple[asyncio.Handle, str] | None = None
-        self._revoked: str | None = None
+        self._revoked = {"log": told.unlogged} if told.unlogged else {}
         self._auth_file = AuthFile(told.auth_info, self._no_auth_file)
         self._asleep = Asleep(told.asleep, loop, disconnect=self.disconnect, deny=self._slept_through)
 
@@ -116,7 +119,7 @@ class Client(asyncssh.SSHServer):
             ),
             self._loop,
         )
-        self.forwarding.revoke(self._revoked)
+        self.forwarding.revoke(self._why_revoked)
         if self._close_reason:  # a disconnect was ordered before there was a connection
             self.disconnect(self._close_reason)
 
@@ -124,8 +127,8 @@ class Client(asyncssh.SSHServer):
         """USERAUTH_SUCCESS has been sent."""
         connection = self._made
         connection.authenticated()
-        cipher = str(connection.get_extra_info("send_cipher", ""))
-        self._shared.taken(Taken(self.id, self._version, cipher))
+        algorithms = connection.negotiated
+        self._shared.taken(self.id, self._version, algorithms)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone; its sessions have been told already."""
@@ -142,18 +145,17 @@ class Client(asyncssh.SSHServer):
         self._ended(reason, 0, 0, goodbye=False)
 
     def _ended(self, reason: str, bytes_in: int, bytes_out: int, *, goodbye: bool) -> None:
-        self._shared.publish(
-            ConnectionClosed(
-                conn=self.id,
-                peer=self._told.endpoints.peer,
-                user="",
-                reason=reason,
-                seconds=round(self._shared.now() - self._opened_at, 3),
-                bytes_in=bytes_in,
-                bytes_out=bytes_out,
-                goodbye=goodbye,
-            )
+        closed = ConnectionClosed(
+            conn=self.id,
+            peer=self._told.endpoints.peer,
+            user="",
+            reason=reason,
+            seconds=round(self._shared.now() - self._opened_at, 3),
+            bytes_in=bytes_in,
+            bytes_out=bytes_out,
+            goodbye=goodbye,
         )
+        self._shared.tapes.when_told(self.id, lambda: self._shared.publish(closed))
         self._shared.gone(self.id)
 
     def internal_error(self, error: Any = None) -> None:
@@ -184,8 +186,8 @@ class Client(asyncssh.SSHServer):
                 self.disconnect(reason)  # first, so that the client gets this reason
                 for session in sessions:
                     session.end_processes(self._shared.revoked)
-            case Revoke(reason=why):
-                self._revoke(why)
+            case Revoke(reason=why, cause=cause):
+                self._revoke(why, cause)
 
     def disconnect(self, reason: str) -> None:
         """Disconnect, after the client has answered the end of its sessions, or after `TAKEN_SECONDS`."""
@@ -216,11 +218,17 @@ class Client(asyncssh.SSHServer):
         for session in tuple(self.sessions.values()):
             session.announce(text)
 
-    def _revoke(self, reason: str | None) -> None:
-        """Open nothing more, for `reason`; None: allow it again."""
-        self._revoked = reason
+    def _revoke(self, reason: str | None, cause: str) -> None:
+        """Open nothing more, for `reason`; None: allow it again, unless something else forbids it."""
+        self._revoked.pop(cause, None)
+        if reason is not None:
+            self._revoked[cause] = reason
         if self._connection is not None:
-            self.forwarding.revoke(reason)
+            self.forwarding.revoke(self._why_revoked)
+
+    @property
+    def _why_revoked(self) -> str | None:
+        return next(iter(self._revoked.values()), None)
 
     def figures(self, most_sessions: int) -> ConnectionFigures:
         """The connection's counters so far, and its running sessions, `most_sessions` of them at most."""
@@ -253,8 +261,8 @@ class Client(asyncssh.SSHServer):
         connection, shared, told = self._made, self._shared, self._told
         if connection.no_more_sessions:
             self._refuse("session", "the client said that it would open no more sessions")
-        if self._revoked is not None:
-            self._refuse("session", self._revoked)
+        if (why := self._why_revoked) is not None:
+            self._refuse("session", why)
         running = sum(not session.is_over for session in self.sessions.values())
         # Sessions that have ended but whose channel the client has not closed yet must be bounded, too.
         if running >= told.sessions or len(self.sessions) >= 2 * told.sessions:
@@ -271,6 +279,7 @@ class Client(asyncssh.SSHServer):
             account=lambda: own_account(self._login),
             drains=shared.drains,
             publish=shared.publish,
+            once_logged=shared.once_logged,
             now=shared.now,
             system_env=self._system_env,
             on_network=connection.on_writable,
@@ -279,6 +288,8 @@ class Client(asyncssh.SSHServer):
             agent_path=lambda: self.forwarding.agent_path,
             end_x11=self.forwarding.end_x11,
             asleep=self._asleep,
+            tapes=shared.tapes,
+            recorded=told.recorded,
             banner=told.banner,
             command_directory=shared.command_directory,
             client_takes_eow=takes_eow(self._version.encode("utf-8", "replace")),

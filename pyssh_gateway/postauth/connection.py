@@ -20,7 +20,7 @@ from pyssh_gateway.core.dispatch import CHANNEL_CLOSE, CHANNEL_REQUEST
 from pyssh_gateway.core.forwarding import X11Display
 from pyssh_gateway.core.windows import Budget, Line
 from pyssh_gateway.ipc.handover import ConnectionState
-from pyssh_gateway.ipc.postauth import MAX_PROOFS
+from pyssh_gateway.ipc.postauth import MAX_PROOFS, Negotiated
 from pyssh_gateway.postauth.channel import AgentChannel, SessionChannel, TcpChannel, UnixChannel, X11Channel
 from pyssh_gateway.postauth.forwards.forwarding import Forwarding
 from pyssh_gateway.ssh.handover import Movable
@@ -72,6 +72,16 @@ class Connection(Movable):
     ) -> None:
         super().__init__(loop, options, services, state)
         self._protocol_factory = lambda: owner
+        self.negotiated = Negotiated(
+            kex=state.kex,
+            host_key=state.host_key,
+            cipher_in=state.receiving.cipher,
+            cipher_out=state.sending.cipher,
+            mac_in=state.receiving.mac,
+            mac_out=state.sending.mac,
+            compression_in=state.receive_compression,
+            compression_out=state.send_compression,
+        )
         self.no_more_sessions = False
         self.line = Line()
         self._serving_global = False

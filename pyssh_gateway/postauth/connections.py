@@ -139,6 +139,7 @@ class Connections:
             prove=prove,
             # The rest is only used before login.
             spoke=lambda: None,
+            greeted=lambda _line, _made: None,
             only_gcm=lambda _version, _ciphers: False,
             wait=lambda _version, _round_trip: 0.0,
             negotiation_failed=lambda: None,

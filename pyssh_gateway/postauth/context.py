@@ -11,11 +11,13 @@ import msgspec
 from pyssh_gateway.core import launch
 from pyssh_gateway.core.forwarding import X11Display
 from pyssh_gateway.core.login_rules import LoginRules
+from pyssh_gateway.core.recordings.rules import Recorded
 from pyssh_gateway.events import Identity
 from pyssh_gateway.ipc.postauth import Told
 from pyssh_gateway.ipc.spawner_client import PostauthSpawnerClient
 from pyssh_gateway.postauth.drains import Drains
 from pyssh_gateway.postauth.orders.asleep import Asleep
+from pyssh_gateway.postauth.recording.tape import Tapes
 
 AUTH_FILE = "sshauth."
 """Prefix of the names of the files that SSH_USER_AUTH points to: sshd's (auth.c, prepare_auth_info_file)."""
@@ -57,11 +59,13 @@ class AuthFile:
 class SessionContext(msgspec.Struct, frozen=True):
     """What a session needs to know about its connection and its process.
 
-    `account` returns the account's passwd entry, or raises `SpawnRefused`. `on_closed` gets the session, and whether
-    its connection was lost before the session had ended. `banner` is what a login shell on a terminal shows first.
-    `drains` takes the outputs of processes that outlive their channels. `client_takes_eow` is the result of
+    `account` returns the account's passwd entry, or raises `SpawnRefused`. `once_logged` calls a function as soon as
+    nothing that was published so far is to be waited for (`MonitorLink.once_logged`). `on_closed` gets the session, and
+    whether its connection was lost before the session had ended. `banner` is what a login shell on a terminal shows
+    first. `drains` takes the outputs of processes that outlive their channels. `client_takes_eow` is the result of
     `core.compat.takes_eow` for the client. `auth_file` returns the path of `AuthFile`'s file. `command_directory` is as
-    in `core.launch.plan`. `asleep` refuses commands as long as nobody seems to be there.
+    in `core.launch.plan`. `asleep` refuses commands as long as nobody seems to be there. What is `recorded` (None:
+    nothing) goes to `tapes`.
     """
 
     conn: str
@@ -73,6 +77,7 @@ class SessionContext(msgspec.Struct, frozen=True):
     account: Callable[[], launch.Account]
     drains: Drains
     publish: Callable[[Told], None]
+    once_logged: Callable[[Callable[[], None]], None]
     now: Callable[[], float]
     system_env: Callable[[], dict[bytes, bytes]]
     on_network: Callable[[Callable[[bool], None]], Callable[[], None]]
@@ -81,6 +86,8 @@ class SessionContext(msgspec.Struct, frozen=True):
     agent_path: Callable[[], bytes]
     end_x11: Callable[[X11Display], None]
     asleep: Asleep
+    tapes: Tapes
+    recorded: Recorded | None = None
     banner: bytes = b""
     client_takes_eow: bool = False
     auth_file: Callable[[], bytes] = bytes

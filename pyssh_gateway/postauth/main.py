@@ -11,6 +11,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from contextlib import suppress
 from typing import Protocol
 
@@ -21,7 +22,6 @@ from pyssh_gateway.ipc.postauth import (
     MAX_CRASH,
     Announce,
     Busy,
-    Crashed,
     EndConnection,
     FromMonitor,
     HangUp,
@@ -42,6 +42,7 @@ from pyssh_gateway.postauth.forwards.sockets import Sockets
 from pyssh_gateway.postauth.monitor_link import MonitorLink
 from pyssh_gateway.postauth.orders import terminals
 from pyssh_gateway.postauth.orders.revoked import Revoked
+from pyssh_gateway.postauth.recording.tape import Tapes
 from pyssh_gateway.postauth.rehearsal import rehearse
 from pyssh_gateway.system.confinement import confine
 from pyssh_gateway.system.heap import Heap
@@ -138,7 +139,10 @@ class Postauth:
             loop, on_order=self._obey, on_end=self._monitor_gone, on_nonsense=lambda _why: self._part(MISLED)
         )
         self._monitor = monitor
-        self._spawner = PostauthSpawnerClient(spawner, loop, self._spawner_gone, self._link.connect)
+        self._tapes = Tapes(loop, self._happened, time.monotonic)
+        self._spawner = PostauthSpawnerClient(
+            spawner, loop, self._spawner_gone, on_monitor=self._link.connect, on_recorder=self._tapes.feed.connect
+        )
         self._drains = Drains(loop)
         self._sockets = Sockets(loop)
         self._revoked = Revoked(loop)
@@ -149,8 +153,10 @@ class Postauth:
             drains=self._drains,
             sockets=self._sockets,
             revoked=self._revoked,
+            tapes=self._tapes,
             publish=self._happened,
-            taken=self._link.tell,
+            once_logged=self._link.once_logged,
+            taken=self._link.took,
             crashed=self._crashed,
             gone=self._connections.gone,
             command_directory=command_directory,
@@ -165,6 +171,7 @@ class Postauth:
         self._sockets.close()
         self._revoked.close()
         self._drains.close()
+        self._tapes.feed.close()
         self._link.close()
         self._spawner.close()
         return code
@@ -200,7 +207,7 @@ class Postauth:
 
     def _leave(self) -> None:
         """Leave, unless this process still has work that no other process would do."""
-        is_needed = len(self._connections) or len(self._drains) or len(self._revoked)
+        is_needed = len(self._connections) or len(self._drains) or len(self._revoked) or len(self._tapes)
         if is_needed or not self._link.has_told_all:
             self._link.tell(Busy())
         elif not self._left.done():
@@ -216,6 +223,7 @@ class Postauth:
     def _spawner_gone(self) -> None:
         """The server stops. A monitor that is still there orders how, and then ends (see `_monitor_gone`)."""
         self._has_spawner = False
+        self._link.is_last = True
         if not self._link.is_connected:
             self._part(LEFT)
 
@@ -247,7 +255,7 @@ class Postauth:
 
     def _crashed(self, conn: str, text: str) -> None:
         """Report a bug of ours. A long traceback keeps its end, where the exception is."""
-        self._link.tell(Crashed(conn, printable(text, keep_newlines=True)[-MAX_CRASH:]))
+        self._link.crashed(conn, printable(text, keep_newlines=True)[-MAX_CRASH:])
 
     def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         """An exception that nothing caught: report it, and let the account's sessions go on."""

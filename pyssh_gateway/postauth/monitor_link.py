@@ -1,42 +1,35 @@
 """This process's end of the monitor's socket: events go out, orders come in, signatures are requested.
 
 Nothing here blocks on the monitor, which may be busy, stopped or gone: messages wait in a bounded queue, and go to the
-next monitor if this one is gone. Events that do not fit are counted, and the count is sent. This module does not know
-what the orders mean.
+next monitor if this one is gone. Reports (events, and messages that lead to one) are numbered, and kept until a monitor
+has written them to the log: one that dies before that has taken none with it. Events that do not fit are counted, and
+the count is sent. This module does not know what the orders mean.
 """
 
 import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import msgspec
 
 from pyssh_gateway.events import FileOperation
 from pyssh_gateway.ipc import postauth as messages
-from pyssh_gateway.ipc.postauth import FromMonitor, FromPostauth, Proved, Signed
-from pyssh_gateway.ipc.spawner import MAX_MESSAGE, DescriptorsLost, ProtocolError, receive
+from pyssh_gateway.ipc.postauth import FromMonitor, Logged, Proved, Signed
+from pyssh_gateway.ipc.spawner import DescriptorsLost, ProtocolError, receive
+from pyssh_gateway.postauth.outgoing import Outgoing
 from pyssh_gateway.system.descriptors import close_all
-
-MAX_WAITING = 4096
-"""Packets that may wait for the monitor, mostly events: more than a busy account makes in a minute, and enough for the
-time between one monitor's death and the next one's start."""
-
-MAX_WAITING_BYTES = 4 * 1024 * 1024
-"""The same in bytes: an event may be as long as a command."""
-
-BATCH_BYTES = 32 * 1024
-"""Bytes of events in one message: a hundred events or so. The monitor takes one message of each account in turn."""
 
 TOGETHER_SECONDS = 0.01
 """How long a file operation waits so that others can share its message: with a thousand small files, one message each
 would cost both processes more than everything else that is done for the files."""
 
-MAX_EVENT_BYTES = MAX_MESSAGE // 2
-KEPT = 4096
-"""The largest event, so that it fits into a message. Of a larger one, each long text keeps this many characters from
-both its ends, which is more than the log shows. No command is that long: the kernel would not take it."""
+LOGGED_SECONDS = 1.0
+"""How long a client may wait for its exit status because the log does not have it yet. The monitor usually needs less
+than a millisecond, and one that is busy, or has just been started, a tenth of a second. One that takes longer is
+stopped or stuck, and a person should not have to wait for that. Then nobody waits any more until it answers."""
 
 ANSWER_SECONDS = 30.0
 """How long a rekey may wait for its signature: longer than another monitor takes to start."""
@@ -48,19 +41,15 @@ class Unanswered(Exception):
     """The monitor refused, or did not answer in time. The text says which."""
 
 
-class _Lost:
-    """How many events were dropped at this place in the queue, because it was full."""
+class _Waiter(msgspec.Struct):
+    """A function to call when the log has the report with this number, or at the time `until` of the loop."""
 
-    def __init__(self) -> None:
-        self.count = 0
-
-
-class _Event(bytes):
-    """A packed event."""
+    number: int
+    done: Callable[[], None]
+    until: float
 
 
 _Answer = Signed | Proved
-_Waiting = _Event | bytes | _Lost
 
 
 class MonitorLink:
@@ -68,7 +57,8 @@ class MonitorLink:
 
     `on_order` gets each message that is not an answer, with its descriptors, which it then owns. For an invalid order
     it raises `ProtocolError`, and does not touch the descriptors. `on_nonsense` is called with the reason for such an
-    order, and for a packet that is no message; `on_end` is called when a monitor has gone.
+    order, and for a packet that is no message; `on_end` is called when a monitor has gone. `is_last` is set when no
+    other monitor will come.
     """
 
     def __init__(
@@ -84,8 +74,11 @@ class MonitorLink:
         self._on_end = on_end
         self._on_nonsense = on_nonsense
         self._socket: socket.socket | None = None
-        self._waiting: deque[_Waiting] = deque()
-        self._waiting_bytes = 0
+        self._queue = Outgoing()
+        self._waiters: deque[_Waiter] = deque()
+        self._deadline: asyncio.TimerHandle | None = None
+        self._is_silent = False
+        self.is_last = False
         self._flush_due: asyncio.Handle | None = None
         self._is_flush_late = False
         self._last_number = 0
@@ -98,19 +91,23 @@ class MonitorLink:
 
     @property
     def has_told_all(self) -> bool:
-        """Whether the queue is empty, after an attempt to send it."""
+        """Whether all was sent, after an attempt to do that, and all reports are logged."""
         self._flush()
-        return not self._waiting
+        return not self._queue.waits and not self._queue.unlogged
 
     def connect(self, sock: socket.socket) -> None:
-        """Use the monitor at the other end of `sock` from now on: it gets the queue, and the unanswered requests."""
+        """Use the monitor at the other end of `sock` from now on.
+
+        It gets what was not logged, the queue, and the unanswered requests.
+        """
         self._disconnect()
+        self._queue.begin_again()
         self._socket = sock
         sock.setblocking(False)
         self._loop.add_reader(sock, self._read)
         for packet, answer in self._asked.values():
-            if not answer.done() and not any(waiting is packet for waiting in self._waiting):
-                self._keep(packet)
+            if not answer.done() and packet not in self._queue:
+                self._queue.add(packet)
         self._flush()
 
     def close(self) -> None:
@@ -125,26 +122,46 @@ class MonitorLink:
 
     def happened(self, event: messages.Told) -> None:
         """Report an event of one of our connections, without the user, whom the monitor knows."""
-        told = msgspec.structs.replace(event, user="", identity=None)
-        packed = _Event(messages.pack(told))
-        if len(packed) > MAX_EVENT_BYTES:
-            packed = _Event(messages.pack(_shortened(told)))
-        if not self._has_room(len(packed)):
-            self._lose_one()
-        elif isinstance(event, FileOperation):
-            self._waiting.append(packed)
-            self._waiting_bytes += len(packed)
+        self._queue.add_event(event)
+        if isinstance(event, FileOperation):
             self._flush_later()
         else:
-            self._keep(packed)
+            self._flush_soon()
 
-    def tell(self, message: FromPostauth) -> None:
-        """Send another message, in order with the events; one that finds the queue full counts as a lost event."""
-        packet = messages.encode(message)
-        if self._has_room(len(packet)):
-            self._keep(packet)
+    def took(self, conn: str, client: str, algorithms: messages.Negotiated) -> None:
+        """Report that a connection is served, and that its client was told that it has logged in."""
+        taken = partial(messages.Taken, conn=conn, client=client, cipher=algorithms.cipher_out, algorithms=algorithms)
+        self._queue.add_report(taken)
+        self._flush_soon()
+
+    def crashed(self, conn: str, text: str) -> None:
+        """Report a bug of ours."""
+        self._queue.add_report(lambda number: messages.Crashed(number, conn, text))
+        self._flush_soon()
+
+    def tell(self, message: messages.Reported | messages.Busy) -> None:
+        """Send another message, in order with the reports; one that finds the queue full counts as a lost event."""
+        self._queue.add(messages.encode(message))
+        self._flush_soon()
+
+    def once_logged(self, done: Callable[[], None]) -> None:
+        """Call `done` when the log has all that was reported so far; perhaps at once.
+
+        It is called, too, when the reports wait for the next monitor, or after `LOGGED_SECONDS`. It is not called if
+        there will be no other monitor to write them down.
+        """
+        self._flush()
+        number = self._queue.last_report
+        if self._queue.logged >= number or self._is_silent:
+            done()
+        elif self._socket is None:
+            if not self.is_last:
+                done()
         else:
-            self._lose_one()
+            until = self._loop.time() + LOGGED_SECONDS
+            self._waiters.append(_Waiter(number, done, until))
+            if self._deadline is None:
+                self._deadline = self._loop.call_at(until, self._waited_too_long)
 
     async def sign(self, conn: str, algorithm: bytes, exchange_hash: bytes) -> bytes:
         """The signature over the exchange hash of a rekey. Raises `Unanswered`."""
@@ -162,11 +179,11 @@ class MonitorLink:
         self._last_number += 1
         number = self._last_number
         packet = messages.encode(request(number))
-        if not self._has_room(len(packet)):
+        if not self._queue.add(packet, counted=False):
             raise Unanswered("too much waits for the monitor")
         answer: asyncio.Future[_Answer] = self._loop.create_future()
         self._asked[number] = packet, answer
-        self._keep(packet)
+        self._flush_soon()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 answered = await answer
@@ -178,23 +195,7 @@ class MonitorLink:
             raise Unanswered("the monitor gave an unexpected answer")
         return answered
 
-    # -- the queue ------------------------------------------------------------------------------------------------
-
-    def _has_room(self, size: int) -> bool:
-        return len(self._waiting) < MAX_WAITING and self._waiting_bytes + size <= MAX_WAITING_BYTES
-
-    def _keep(self, packet: _Event | bytes) -> None:
-        self._waiting.append(packet)
-        self._waiting_bytes += len(packet)
-        self._flush_soon()
-
-    def _lose_one(self) -> None:
-        if not self._waiting or not isinstance(self._waiting[-1], _Lost):
-            self._waiting.append(_Lost())
-        last = self._waiting[-1]
-        if isinstance(last, _Lost):
-            last.count += 1
-        self._flush_soon()
+    # -- sending --------------------------------------------------------------------------------------------------
 
     def _flush_soon(self) -> None:
         """Send at the end of this turn of the loop, so that its events share a message."""
@@ -218,8 +219,7 @@ class MonitorLink:
         sock = self._socket
         if sock is None:
             return
-        while self._waiting:
-            packet, count = self._next()
+        while (packet := self._queue.next()) is not None:
             try:
                 sock.send(packet)
             except BlockingIOError:
@@ -227,28 +227,33 @@ class MonitorLink:
                 return
             except OSError:  # it is gone: `_read` takes its last messages, and then the end
                 return
-            for _ in range(count):
-                sent = self._waiting.popleft()
-                self._waiting_bytes -= 0 if isinstance(sent, _Lost) else len(sent)
+            self._queue.was_sent()
         self._loop.remove_writer(sock)
 
-    def _next(self) -> tuple[bytes, int]:
-        """The next packet, and how many entries of the queue are in it."""
-        first = self._waiting[0]
-        if not isinstance(first, _Event | _Lost):
-            return first, 1
-        events: list[bytes] = []
-        size, lost, count = 0, 0, 0
-        for waiting in self._waiting:
-            if isinstance(waiting, _Lost) and not events:
-                lost += waiting.count
-            elif isinstance(waiting, _Event) and size + len(waiting) <= max(BATCH_BYTES, len(waiting)):
-                events.append(bytes(waiting))  # the encoder takes no subclass
-                size += len(waiting)
-            else:
-                break
-            count += 1
-        return messages.encode(messages.Happened(tuple(events), lost)), count
+    # -- what is in the log ---------------------------------------------------------------------------------------
+
+    def _has_logged(self, number: int) -> None:
+        self._queue.are_logged(number)
+        self._is_silent = False
+        self._call_waiters(lambda waiter: waiter.number <= number)
+
+    def _waited_too_long(self) -> None:
+        self._deadline = None
+        self._is_silent = True
+        self._call_waiters(lambda _: True)
+
+    def _call_waiters(self, which: Callable[[_Waiter], bool]) -> None:
+        """Call those at the beginning of the queue for which `which` is true."""
+        due: list[_Waiter] = []
+        while self._waiters and which(self._waiters[0]):
+            due.append(self._waiters.popleft())
+        if due and self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if self._waiters and self._deadline is None:
+            self._deadline = self._loop.call_at(self._waiters[0].until, self._waited_too_long)
+        for waiter in due:
+            waiter.done()
 
     # -- what comes in --------------------------------------------------------------------------------------------
 
@@ -272,11 +277,14 @@ class MonitorLink:
             self._on_nonsense(str(error))
 
     def _take(self, message: FromMonitor, descriptors: list[int]) -> None:
-        if not isinstance(message, Signed | Proved):
+        if not isinstance(message, Signed | Proved | Logged):
             self._on_order(message, descriptors)
             return
         if descriptors:
             raise ProtocolError("an answer came with descriptors")
+        if isinstance(message, Logged):
+            self._has_logged(message.number)
+            return
         asked = self._asked.get(message.id)
         if asked is not None and not asked[1].done():  # else the request was given up
             asked[1].set_result(message)
@@ -287,13 +295,13 @@ class MonitorLink:
             self._loop.remove_reader(sock)
             self._loop.remove_writer(sock)
             sock.close()
-
-
-def _shortened(event: messages.Told) -> messages.Told:
-    """The event, with long texts cut to their two ends."""
-    texts = {name: getattr(event, name) for name in event.__struct_fields__}
-    long = {name: text for name, text in texts.items() if isinstance(text, str) and len(text) > 2 * KEPT}
-    return msgspec.structs.replace(event, **{name: text[:KEPT] + text[-KEPT:] for name, text in long.items()})
+        self._is_silent = False
+        if self.is_last:
+            self._waiters.clear()
+        self._call_waiters(lambda _: True)
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
 
 def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:

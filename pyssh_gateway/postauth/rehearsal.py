@@ -6,7 +6,7 @@ a login needs of this process, and the rehearsal gets it done beforehand. No for
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -96,9 +96,9 @@ async def rehearse(serve: Serve) -> None:
             request = protocol.decode_postauth_request(await loop.sock_recv(spawner, protocol.MAX_MESSAGE))
             spawner.send(protocol.encode(protocol.Refused(request.id, "it is a rehearsal")))
             client.close()
-            while not _tells_an_end(await loop.sock_recv(monitor, protocol.MAX_MESSAGE)):
-                pass
-            monitor.send(messages.encode(messages.Leave()))
+            while packet := await loop.sock_recv(monitor, protocol.MAX_MESSAGE):
+                for order in _orders_after(messages.decode_from_postauth(packet)):
+                    monitor.send(messages.encode(order))
             await serving
 
 
@@ -134,8 +134,14 @@ def _opened_channel(received: bytearray, cipher: GcmCipher) -> int | None:
     return None
 
 
-def _tells_an_end(packet: bytes) -> bool:
-    """Whether `packet` tells the monitor that the connection is over."""
-    told = messages.decode_from_postauth(packet)
-    events = told.events if isinstance(told, messages.Happened) else ()
-    return any(isinstance(messages.unpack(event), ConnectionClosed) for event in events)
+def _orders_after(told: messages.FromPostauth) -> Iterator[messages.FromMonitor]:
+    """What the monitor says to that: the log has it; and leave, once the connection is over."""
+    match told:
+        case messages.Happened(first=first, events=events):
+            yield messages.Logged(first + len(events) - 1)
+            if any(isinstance(messages.unpack(event), ConnectionClosed) for event in events):
+                yield messages.Leave()
+        case messages.Taken(number=number) | messages.Crashed(number=number):
+            yield messages.Logged(number)
+        case messages.Busy():
+            yield messages.Leave()

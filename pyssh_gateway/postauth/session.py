@@ -3,8 +3,7 @@
 The session asks the spawner for the process and pumps bytes between its descriptors and the channel. How it ends is
 decided in `core.session_end`: the session passes it the facts (`_learn`) and does what is then due (`_do`).
 
-Everything that is written to a client's terminal, the process's output and our own messages, goes through `_write`. A
-recording is made there.
+All that a client is sent, the process's output and our own messages, goes through `_write`, and is recorded there.
 """
 
 import asyncio
@@ -32,8 +31,6 @@ from pyssh_gateway.postauth.request import Asked, refusal, request_of
 from pyssh_gateway.postauth.streams import PROCESS_STREAMS, Streams
 from pyssh_gateway.system.descriptors import close_all
 from pyssh_gateway.system.signals import SIGNAL_NAMES
-
-__all__ = ["Session", "SessionContext"]
 
 
 class Session(asyncssh.SSHServerSession[bytes]):
@@ -97,6 +94,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """`window-change`, before the process runs or while it does."""
         if self._streams is not None:
             self._streams.resize(width, height, pixwidth, pixheight)
+            self.record.resized(width, height)
         elif self._terminal is not None:
             size = {"columns": width, "rows": height, "width": pixwidth, "height": pixheight}
             self._terminal = msgspec.structs.replace(self._terminal, **size)
@@ -105,9 +103,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """`signal`: to the process group, with the user's rights."""
         if self._process is None or self._exit is not None or name not in SIGNAL_NAMES:
             return False
-        told = self.record.opened
         # As sshd (session.c, session_signal_req): a client that may only start a wrapper must not interrupt it.
-        if self._context.rules.force_command is not None or (told is not None and told.kind == "subsystem"):
+        if self._context.rules.force_command is not None or self._kind == "subsystem":
             self._deny(f"signal {name}", "a forced command or a subsystem is not signalled")
             return False
         try:
@@ -167,9 +164,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
             pid=process.pid,
             requested=asked.instead_of,
         )
-        self.record.begins(told, plan.cwd)
-        is_terminal, ended = bool(process.tty), self._output_has_ended
-        self._learn(end.Started(terminal=is_terminal, linger=context.rules.linger, ended=ended))
+        self.record.begins(told, plan.cwd, request.terminal)
+        self._learn(end.Started(bool(process.tty), context.rules.linger, ended=self._output_has_ended))
         if self._end.channel is end.Channel.OPEN:  # the client may have left while the process was being started
             self._channel.answer(granted=True)
 
@@ -222,10 +218,13 @@ class Session(asyncssh.SSHServerSession[bytes]):
     @property
     def is_over(self) -> bool:
         """Whether the session has ended, by our side or by the client."""
-        return self._end.channel is not end.Channel.OPEN or (self._open and self._channel.is_closed)
+        is_over = self.record.ended or self._end.channel is not end.Channel.OPEN
+        return is_over or (self._open and self._channel.is_closed)
 
     def session_started(self) -> None:
         """The request has been answered: start reading the process's output."""
+        if notice := self.record.notice:
+            self._write(f"{notice}\r\n".encode())
         self._forget_network = self._context.on_network(self._flow.network)
         self._flow_changed(self._flow.is_open)
         if self._announcement:
@@ -260,7 +259,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Input for the process."""
-        self.record.came(data)
+        self.record.came(data, self._streams)
         if not self._kind or self._end.channel is end.Channel.CLOSED:  # no process was asked for, or there is none
             return
         if self._streams is None:
@@ -299,7 +298,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._flow.channel(full=False)
 
     def _flow_changed(self, is_open: bool) -> None:
-        if self._streams is not None:
+        if self._streams is not None and not self.record.ended:
             self._streams.set_reading(is_open)
         busy = end.Way.BUSY if self._channel.drained else end.Way.FULL
         self._learn(end.WayChanged(end.Way.FREE if is_open else busy))
@@ -319,6 +318,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if not self._channel.takes_data:
             return False
         self._channel.write(data, datatype)
+        self.record.shown(data, datatype)
         return True
 
     # -- the end ------------------------------------------------------------------------------------------------
@@ -362,6 +362,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
                 cast(Streams, self._streams).refuse_input()
             case end.Release():
                 self._release(due)
+            case end.LogExit() | end.LogEnd():
+                if isinstance(due, end.LogEnd) and self._streams is not None:
+                    self._streams.set_reading(False)  # the log has the number of bytes
+                entry = self.record.log(due, self._exit, is_revoked=self._revoked is not None)
+                self._context.once_logged(lambda: self._learn(end.Logged(entry)))
             case _:
                 self._say(due)
 
@@ -382,16 +387,13 @@ class Session(asyncssh.SSHServerSession[bytes]):
             handle.cancel()
 
     def _release(self, due: end.Release) -> None:
-        context = self._context
         for timer in tuple(self._timers):
             self._stop_waiting(timer)
         self._forget_network()
         if self._streams is not None:
             if due.leave_outputs:
-                context.drains.take(context.user, self._streams.leave_outputs())
+                self._context.drains.take(self._context.user, self._streams.leave_outputs())
             self._streams.close(due.input_seconds)
-        is_revoked = self._revoked is not None and self._exit is None
-        self.record.ends(end.Ending.KEY_REVOKED if is_revoked else due.ending, self._exit)
 
     def _deny(self, request: str, reason: str) -> None:
         context = self._context

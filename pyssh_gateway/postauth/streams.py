@@ -115,10 +115,18 @@ class Streams:
     @property
     def takes_lines(self) -> bool:
         """Whether programs get typed input by the line (ICANON of termios(3)); the master shows the slave's modes."""
+        return self._has_mode(termios.ICANON)
+
+    @property
+    def shows_input(self) -> bool:
+        """Whether there is a terminal that echoes what is typed (ECHO of termios(3)): no password is asked for."""
+        return self._has_mode(termios.ECHO)
+
+    def _has_mode(self, mode: int) -> bool:
         if self._master is None:
             return False
         try:
-            return bool(termios.tcgetattr(self._master)[3] & termios.ICANON)
+            return bool(termios.tcgetattr(self._master)[3] & mode)
         except termios.error:
             return False
 

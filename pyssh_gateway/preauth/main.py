@@ -124,6 +124,9 @@ def _services(serve: messages.Serve, link: MonitorLink, over: asyncio.Event) -> 
         sign=sign,
         prove=prove,
         spoke=lambda: None,
+        greeted=lambda line, made: link.tell(
+            messages.Greeted(line[: messages.MAX_IDENTIFICATION], made.client, made.server)
+        ),
         only_gcm=lambda version, ciphers: steering.offer_only_gcm(version, _ONLY_SOURCE, ciphers),
         wait=steering.wait,
         negotiation_failed=lambda: link.tell(messages.CiphersMissing()),

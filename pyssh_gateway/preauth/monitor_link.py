@@ -15,6 +15,10 @@ ANSWER_SECONDS = 300.0
 """How long an answer may take. The monitor enforces the login timeout; this one is for a monitor that hangs."""
 
 
+Told = messages.Unwalled | messages.Greeted | messages.CiphersMissing | messages.Ended | messages.State
+"""What needs no answer."""
+
+
 class MonitorGone(Exception):
     """The monitor does not answer: a login that is under way ends."""
 
@@ -54,7 +58,7 @@ class MonitorLink:
             raise MonitorGone("the monitor gave an unexpected answer")
         return answer
 
-    def tell(self, message: messages.Unwalled | messages.CiphersMissing | messages.Ended | messages.State) -> None:
+    def tell(self, message: Told) -> None:
         """Send a message that needs no answer. If the monitor is gone, the message is dropped."""
         try:
             self._socket.send(messages.encode(message))

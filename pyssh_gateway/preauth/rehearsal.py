@@ -59,6 +59,7 @@ async def rehearse() -> None:
         sign=sign,
         prove=prove,
         spoke=lambda: None,
+        greeted=lambda _line, _made: None,
         only_gcm=lambda _version, _ciphers: True,
         wait=lambda _version, _round_trip: 0.0,
         negotiation_failed=lambda: None,

@@ -27,8 +27,9 @@ CRASHED = 1
 UNUSABLE = 2
 """The monitor's exit code for a wrong machine or configuration, which another start would not change."""
 
-REGISTRY_BYTES = 1024 * 1024
-"""Size of the registry, the table of clients that are connected. Parts that are not written to take no memory."""
+REGISTRY_BYTES = (1024 + 64) * 1024
+"""Size of the registry: the table of clients that are connected, and how far the log has been written. Parts that are
+not written to take no memory."""
 
 
 def make_registry() -> int:

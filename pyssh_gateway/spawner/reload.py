@@ -1,4 +1,4 @@
-"""Reading the configuration again while the server runs (SIGHUP), and opening the log again.
+"""Reading the configuration again while the server runs (SIGHUP).
 
 The file is the administrator's, but its disk may hang and the parser may fail in an unforeseen way, so a short-lived
 child reads it. The child writes the outcome to a memory file, which the spawner reads when the child has ended. A child
@@ -33,8 +33,7 @@ class Reloading:
     """Reads the configuration again on request, and keeps the one in force.
 
     `read` runs in the child: it gets the configuration in force and returns the outcome. `permissions_of` gives the
-    requests that a configuration permits; `open_log` opens the log at the configured place, or raises `OSError`. Both
-    are quick. `on_outcome` is called after each reading.
+    requests that a configuration permits, quickly. `on_outcome` is called after each reading.
     """
 
     def __init__(
@@ -43,12 +42,10 @@ class Reloading:
         *,
         read: Callable[[Config], Reread],
         permissions_of: Callable[[Config], Permissions],
-        open_log: Callable[[], int],
     ) -> None:
         self.config = config
         self._read = read
         self._permissions_of = permissions_of
-        self._open_log = open_log
         self._child = 0
         self._file = -1
         self._until = 0.0
@@ -152,15 +149,12 @@ class Reloading:
         """The requests that the configuration in force permits."""
         return self._permissions_of(self.config)
 
-    def answer(self, request: protocol.OpenLog | protocol.TakeConfig, report: Report) -> None:
-        """Open the log, or send the outcome of the last reading of the configuration."""
+    def answer(self, request: protocol.TakeConfig, report: Report) -> None:
+        """Send the outcome of the last reading of the configuration."""
         try:
-            if isinstance(request, protocol.OpenLog):
-                descriptor = self._open_log()
-            else:
-                descriptor = os.memfd_create("pyssh-gateway-config", os.MFD_CLOEXEC)
-                os.truncate(descriptor, len(packet := encode(self._outcome)))
-                os.pwrite(descriptor, packet, 0)
+            descriptor = os.memfd_create("pyssh-gateway-config", os.MFD_CLOEXEC)
+            os.truncate(descriptor, len(packet := encode(self._outcome)))
+            os.pwrite(descriptor, packet, 0)
         except OSError as error:
             report(protocol.Refused(request.id, str(error)), [])
             return

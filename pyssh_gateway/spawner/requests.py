@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from pyssh_gateway.core.recordings.rules import Recording
 from pyssh_gateway.ipc import spawner as protocol
 from pyssh_gateway.spawner import key_files
 from pyssh_gateway.spawner.child import Inherited
@@ -42,13 +43,15 @@ class Permissions(msgspec.Struct, frozen=True):
     """The tables of what the monitor may ask for: processes as these accounts, these key files, these commands.
 
     `key_files` has for each key file the accounts that its keys can log in to, which decide who may own the file.
-    `chroots` are the root directories of accounts that have one of their own, with the tokens of `login.chroot`.
+    `chroots` are the root directories of accounts that have one of their own, with the tokens of `login.chroot`;
+    `recording` says whose sessions may be recorded (None: nobody's).
     """
 
     users: frozenset[str]
     key_files: Mapping[str, frozenset[str]]
     stop: StopCommands = StopCommands()
     chroots: Mapping[str, str] = MappingProxyType({})
+    recording: Recording | None = None
 
 
 class Requests:
@@ -80,7 +83,7 @@ class Requests:
     def permit(self, permissions: Permissions) -> None:
         """Use these tables from now on."""
         self._permissions = permissions
-        self._servers.permit(permissions.users, permissions.chroots)
+        self._servers.permit(permissions.users, permissions.chroots, permissions.recording)
 
     def answer(self, request: FromTables) -> None:
         """Do what the monitor asks, if that is permitted."""

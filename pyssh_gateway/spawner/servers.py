@@ -8,13 +8,13 @@ waits. This module does not know why the monitor wants a process.
 import os
 import pwd
 import select
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 
+from pyssh_gateway.core.recordings.rules import Recording
 from pyssh_gateway.ipc import spawner as protocol
 from pyssh_gateway.spawner.account_requests import AccountRequests
 from pyssh_gateway.spawner.child import Inherited
@@ -29,6 +29,8 @@ from pyssh_gateway.spawner.processes.process import SpawnError
 from pyssh_gateway.spawner.processes.server_process import LastWords, ServerProcesses
 from pyssh_gateway.spawner.processes.session_child import SessionChildren
 from pyssh_gateway.spawner.processes.user_servers import UserServers
+from pyssh_gateway.spawner.recorder_process import Recorder
+from pyssh_gateway.spawner.server_kinds import Postauth, Server
 from pyssh_gateway.system.signals import unix_name
 
 MAX_PREAUTH = 40
@@ -50,42 +52,6 @@ NOBODYS = -1
 Say = Callable[[str], None]
 Watched = tuple[int, int, Callable[[int], None]]
 """A descriptor to poll, the events to poll for, and the function to call with the events that have happened."""
-
-
-class _Server:
-    """A preauth or postauth process, started by the monitor's request `number`."""
-
-    def __init__(self, name: str, number: int, pid: int, words: LastWords) -> None:
-        self.name = f"the {name} (pid {pid})"
-        self.number = number
-        self.pid = pid
-        self.words = words
-        self.killed = False
-
-    def kill(self) -> None:
-        """Kill it with SIGKILL, because it may be stopped (SIGSTOP)."""
-        self.killed = True
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
-
-
-class _Postauth:
-    """A postauth process of `user`: its link, and the handler of its requests."""
-
-    def __init__(
-        self, server: _Server, user: str, link: Link[protocol.PostauthRequest], requests: AccountRequests
-    ) -> None:
-        self.server = server
-        self.user = user
-        self.link = link
-        self.requests = requests
-
-    @property
-    def events(self) -> int:
-        """The events to poll its link for."""
-        if not self.link.is_open:
-            return 0
-        return self.link.events & ~select.POLLIN if self.requests.full else self.link.events
 
 
 class Servers:
@@ -116,8 +82,11 @@ class Servers:
         self._chroots: Mapping[str, str] = {}
         self._accounts = ForkedAhead(partial(server_process.start_postauth, processes, inherited))
         self._sessions = SessionChildren(inherited, user_servers)
-        self._preauth: dict[int, _Server] = {}
-        self._postauth: dict[int, _Postauth] = {}
+        self._recorder = Recorder(
+            processes, inherited, lambda: ((one.user, one.link) for one in self._postauth.values()), self._end_user, say
+        )
+        self._preauth: dict[int, Server] = {}
+        self._postauth: dict[int, Postauth] = {}
         # -- at the stop
         self._leaving = False
         self._kill_at: float | None = None
@@ -125,10 +94,15 @@ class Servers:
 
     # -- requests of the monitor --------------------------------------------------------------------------------------
 
-    def permit(self, users: frozenset[str], chroots: Mapping[str, str]) -> None:
-        """Processes may run as these accounts only from now on; `chroots` are root directories of some of them."""
+    def permit(self, users: frozenset[str], chroots: Mapping[str, str], recording: Recording | None = None) -> None:
+        """Processes may run as these accounts only from now on; `chroots` are root directories of some of them.
+
+        `recording` says which of them may be recorded.
+        """
         self._users = users
         self._chroots = chroots
+        if recording is not None:
+            self._recorder.permit(recording, time.monotonic())
 
     def start_preauth(self, request: protocol.StartPreauth) -> None:
         """Start a preauth process, which serves one connection before login."""
@@ -147,7 +121,7 @@ class Servers:
                 self._refuse(request.id, f"can't start a process: {error.strerror}")
                 return
             undo.pop_all()
-        self._preauth[pid] = _Server("preauth process", request.id, pid, words)
+        self._preauth[pid] = Server("preauth process", request.id, pid, words)
         self._report(protocol.Spawned(request.id, pid, ""), [ours.detach()])
         self._expect()
 
@@ -178,7 +152,7 @@ class Servers:
                 return
             undo.pop_all()
         forked.link.close()
-        server = _Server(f"postauth process of {user}", request.id, forked.pid, forked.words)
+        server = Server(f"postauth process of {user}", request.id, forked.pid, forked.words)
         link = Link(control, protocol.decode_postauth_request)
         requests = AccountRequests(
             user,
@@ -189,7 +163,8 @@ class Servers:
             report=link.report,
             records=self._records,
         )
-        self._postauth[forked.pid] = _Postauth(server, user, link, requests)
+        self._postauth[forked.pid] = Postauth(server, user, link, requests)
+        self._recorder.introduce(user, link)
         self._report(protocol.Spawned(request.id, forked.pid, ""), [ours.detach()])
         self._expect(login_after=LOGIN_AGAIN_SECONDS)
 
@@ -219,7 +194,7 @@ class Servers:
 
     # -- requests of postauth processes -------------------------------------------------------------------------------
 
-    def _happened(self, one: _Postauth, happened: int) -> None:
+    def _happened(self, one: Postauth, happened: int) -> None:
         """Handle the events `happened` on a postauth process's link."""
         if happened & select.POLLOUT:
             one.link.send_more()
@@ -234,7 +209,7 @@ class Servers:
             guarded(request, one.requests.answer, one.link.report, self._say)
             self._on_spawn(request.plan.greet)
 
-    def _is_ready(self, one: _Postauth, descriptor: int, _happened: int) -> None:
+    def _is_ready(self, one: Postauth, descriptor: int, _happened: int) -> None:
         """A session's process is ready: report it, and fork the next one.
 
         Not before: a fork has copies of the session's pipes until it closes them, and would be a reader of its output
@@ -243,10 +218,15 @@ class Servers:
         one.requests.children.ready(descriptor)
         self._sessions.ahead.expect(time.monotonic(), SESSION_AGAIN_SECONDS)
 
-    def _end(self, one: _Postauth, why: str) -> None:
+    def _end(self, one: Postauth, why: str) -> None:
         self._say(f"killing {one.server.name}: {why}")
         one.server.kill()
         one.link.close()
+
+    def _end_user(self, user: str, why: str) -> None:
+        for one in self._postauth.values():
+            if one.user == user:
+                self._end(one, why)
 
     # -- for the loop -----------------------------------------------------------------------------------------------
 
@@ -258,10 +238,12 @@ class Servers:
     @property
     def pids(self) -> set[int]:
         """The pids of all of them, without the processes that were started for sessions."""
-        return {server.pid for server in self._all()} | self._accounts.pids | self._sessions.ahead.pids
+        ours = {server.pid for server in self._all()} | self._recorder.pids
+        return ours | self._accounts.pids | self._sessions.ahead.pids
 
     def watched(self) -> Iterator[Watched]:
         """What to poll. A link without `events` is left out: poll(2) always reports a closed link (POLLHUP)."""
+        yield from self._recorder.watched()
         for one in self._postauth.values():
             for descriptor in one.requests.children.pending:
                 yield descriptor, select.POLLIN, partial(self._is_ready, one, descriptor)
@@ -270,15 +252,17 @@ class Servers:
 
     def next_at(self) -> float | None:
         """When to call `tick`, if nothing happens before."""
-        times = [self._kill_at, self._give_up_at, *(ahead.next_at() for ahead in self._ahead)]
+        times = [self._kill_at, self._give_up_at, self._recorder.next_at(), *(ahead.next_at() for ahead in self._ahead)]
         for one in self._postauth.values():
             times += [one.link.stuck_at, one.requests.children.next_at()]
         return min((at for at in times if at is not None), default=None)
 
     def tick(self, now: float) -> None:
         """Do what is due at `now`."""
-        for ahead in self._ahead:
-            ahead.tick(now)
+        for part in (*self._ahead, self._recorder):
+            part.tick(now)
+        if self._leaving and not self._postauth:
+            self._recorder.leave()
         for one in self._postauth.values():
             one.requests.children.tick(now)
             if one.link.stuck_at is not None and now >= one.link.stuck_at:
@@ -289,8 +273,8 @@ class Servers:
             self._give_up_at = None
             self._preauth.clear()
             self._postauth.clear()
-            for ahead in self._ahead:
-                ahead.give_up()
+            for part in (*self._ahead, self._recorder):
+                part.give_up()
 
     def reaped(self, pid: int, status: int) -> bool:
         """The child `pid` has ended with `status` (of waitpid(2)); returns whether it is one of these or of theirs."""
@@ -300,18 +284,21 @@ class Servers:
         for ahead in self._ahead:
             words = ahead.ended(pid)
             if words is not None:
-                self._ended(_Server("process that was forked ahead", NOBODYS, pid, words), status, "")
+                self._ended(Server("process that was forked ahead", NOBODYS, pid, words), status, "")
                 return True
+        if self._recorder.reaped(pid, status, time.monotonic()):
+            return True
         if pid not in self._postauth:
             return any(one.requests.children.reaped(pid, status) for one in self._postauth.values())
         one = self._postauth.pop(pid)
         sessions = one.requests.children.sessions_of_a_crash()
         one.requests.children.forget(hang_up=not self._leaving)
         one.link.close()
+        self._recorder.forget(one.user)
         self._ended(one.server, status, f"; ending its {sessions} sessions" if sessions else "")
         return True
 
-    def _ended(self, server: _Server, status: int, then: str) -> None:
+    def _ended(self, server: Server, status: int, then: str) -> None:
         """Print how a process ended, and report it to the monitor, if that knows the process."""
         code = os.waitstatus_to_exitcode(status)
         if code != 0 and not server.killed:
@@ -321,7 +308,7 @@ class Servers:
         if server.number != NOBODYS:
             self._report(exited(server.number, status), [])
 
-    def _all(self) -> list[_Server]:
+    def _all(self) -> list[Server]:
         return [*self._preauth.values(), *(one.server for one in self._postauth.values())]
 
     @property
@@ -374,8 +361,8 @@ class Servers:
             if not server.killed:
                 self._say(f"killing {server.name}: it did not leave in time")
             server.kill()
-        for ahead in self._ahead:
-            ahead.kill()
+        for part in (*self._ahead, self._recorder):
+            part.kill()
 
 
 def _cause(code: int) -> str:

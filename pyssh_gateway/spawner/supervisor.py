@@ -20,6 +20,7 @@ from functools import partial
 
 from pyssh_gateway.config.types import Service
 from pyssh_gateway.events import BootStep
+from pyssh_gateway.ipc import log_files
 from pyssh_gateway.ipc import spawner as protocol
 from pyssh_gateway.spawner.boot.progress import Booting
 from pyssh_gateway.spawner.child import Inherited
@@ -27,6 +28,7 @@ from pyssh_gateway.spawner.hang_up import Terminal
 from pyssh_gateway.spawner.late_sockets import LateSockets
 from pyssh_gateway.spawner.links.event_queue import News
 from pyssh_gateway.spawner.links.guard import guarded
+from pyssh_gateway.spawner.log_files import LogFiles, LogWork
 from pyssh_gateway.spawner.monitor_process import Monitor
 from pyssh_gateway.spawner.processes import subreaper
 from pyssh_gateway.spawner.processes.login_recorder import LoginRecorder
@@ -72,6 +74,7 @@ class Supervisor:
         user_servers: UserServers,
         terminal: Terminal,
         reloading: Reloading,
+        log_work: LogWork,
         services: tuple[Service, ...] = (),
         booting: Booting | None = None,
         late: LateSockets | None = None,
@@ -109,6 +112,7 @@ class Supervisor:
             servers=self._servers,
             sampler=sampler,
         )
+        self._log_files = LogFiles(log_work, lambda: reloading.config, inherited)
         self._motd = Motd(inherited, say, enabled=reloading.config.session.update_motd)
         # -- boot and services
         self._booting = booting
@@ -201,6 +205,7 @@ class Supervisor:
         self._code = code
         self._stop_services()
         self._reloading.close()
+        self._log_files.close()
         self._motd.close()
         self._servers.leave(time.monotonic(), STOP_MARGIN_SECONDS)
 
@@ -280,8 +285,10 @@ class Supervisor:
                 self._stop_services()
             case protocol.Reload():
                 self._reloading.ask(time.monotonic())
-            case protocol.TakeConfig() | protocol.OpenLog():
+            case protocol.TakeConfig():
                 self._reloading.answer(request, self._send)
+            case log_files.OpenLog() | log_files.SealLog() | log_files.TidyLog():
+                self._log_files.answer(request, self._send)
             case _:
                 self._requests.answer(request)
 
@@ -295,7 +302,7 @@ class Supervisor:
     def _not_sessions(self, spawner: int) -> set[int]:
         """Our children that run for no session: the server's own processes, services, processes of a boot or a stop."""
         ours = {self._monitor.pid} | self._servers.pids | self._requests.children.pids | self._reloading.pids
-        ours |= self._motd.pids
+        ours |= self._motd.pids | self._log_files.pids
         if self._booting is not None:
             ours.add(self._booting.pid)
         return ours | self._services.processes(spawner)
@@ -338,7 +345,7 @@ class Supervisor:
             pid, status = ended
             if pid == self._monitor.pid:
                 monitor_status = status
-            elif self._motd.reaped(pid):
+            elif self._motd.reaped(pid) or self._log_files.reaped(pid):
                 pass
             elif not any(part.reaped(pid, status) for part in (self._servers, self._requests, self._reloading)):
                 self._services.reaped(pid, status, time.monotonic())

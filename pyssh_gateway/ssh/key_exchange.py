@@ -13,6 +13,7 @@ from asyncssh.public_key import SigningKey
 
 from pyssh_gateway.core.dispatch import KEXINIT
 from pyssh_gateway.core.steering import GCM_CIPHERS, Ciphers, ciphers_of, round_trip
+from pyssh_gateway.core.strangers.hassh import Hassh, hassh
 from pyssh_gateway.ssh.dispatch import Dispatch
 
 if TYPE_CHECKING:
@@ -38,13 +39,15 @@ class Services(msgspec.Struct, frozen=True):
 
     `only_gcm` decides whether to offer only AES-GCM, by the client's identification line and, if they have come, its
     ciphers. `wait` decides how long to wait for those (in seconds), by the line and the round-trip time (in seconds).
-    `spoke` is called at the first bytes. `is_direct`: the client did not come through a proxy. `hand_over` gets the
+    `spoke` is called at the first bytes, `greeted` with the identification line and the fingerprints of both KEXINITs
+    when the first ones are there. `is_direct`: the client did not come through a proxy. `hand_over` gets the
     state of a connection whose client was accepted, and a duplicate of its socket: another process continues it.
     """
 
     sign: Callable[[bytes, bytes], Awaitable[bytes]]
     prove: Callable[[tuple[bytes, ...], bytes], Awaitable[bytes | None]]
     spoke: Callable[[], None]
+    greeted: Callable[[bytes, Hassh], None]
     only_gcm: Callable[[bytes, Ciphers | None], bool]
     wait: Callable[[bytes, float | None], float]
     negotiation_failed: Callable[[], None]
@@ -122,6 +125,8 @@ class KeyExchange(Dispatch):
         """RFC 4253 section 7.1. Reports that no cipher matched, so that the client's next attempt is offered all."""
         if alg_type == "key exchange":
             self._same_first_kex = bool(remote_algs) and local_algs[0] == remote_algs[0]
+            if not self._session_id:
+                self.services.greeted(self._client_version, hassh(self._client_kexinit[1:], self._server_kexinit[1:]))
         try:
             chosen = super()._choose_alg(alg_type, local_algs, remote_algs)
         except asyncssh.KeyExchangeFailed:

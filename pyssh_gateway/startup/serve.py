@@ -250,23 +250,23 @@ def _supervise(
     from importlib import import_module
     from pathlib import Path
 
-    from pyssh_gateway.audit import human
-    from pyssh_gateway.audit.log_file import LogPlace
+    from pyssh_gateway.audit import human_view
     from pyssh_gateway.ipc import control_socket
     from pyssh_gateway.monitor.facts import Facts
     from pyssh_gateway.spawner.processes.server_process import Assignment, ServerProcesses
     from pyssh_gateway.spawner.reload import Reloading
     from pyssh_gateway.spawner.supervisor import Supervisor
+    from pyssh_gateway.startup.log_work import log_work
 
     command = session_command.provide(control_socket.server_path(config.control, config.keys_dir), trial=trial)
     if command.remark:
         say(command.remark)
     monitor = import_module("pyssh_gateway.monitor.main")
-    wants_human = human.wants_human(1, config.log.format)
+    wants_human = human_view.wants_human(1, config.log.format)
     facts = Facts(
         config=config,
         human=wants_human,
-        colour=wants_human and human.wants_colour(1, environ.get("TERM"), environ.get("NO_COLOR")),
+        colour=wants_human and human_view.wants_colour(1, environ.get("TERM"), environ.get("NO_COLOR")),
         identity=identity,
         started=time.time(),
         timezone=environ.get("TZ"),
@@ -295,6 +295,10 @@ def _supervise(
     def run_postauth(assignment: Assignment) -> int:
         return int(import_module("pyssh_gateway.postauth.main").run_postauth(assignment, command.directory))
 
+    def run_recorder(control: socket.socket) -> int:
+        now = reloading.config
+        return int(import_module("pyssh_gateway.recorder.main").run_recorder(control, Path(now.audit_dir), now.account))
+
     def monitor_keeps() -> frozenset[int]:
         return frozenset(each.fileno() for each in (*listening, *sockets.bound.values()))
 
@@ -303,17 +307,17 @@ def _supervise(
         config,
         read=reread,
         permissions_of=lambda config: permissions(config, environ),
-        open_log=LogPlace(Path(config.audit_dir)).open,
     )
     servers = user_servers()
     freeze()
     supervisor = Supervisor(
-        ServerProcesses(run_monitor, run_preauth, run_postauth, import_ssh, monitor_keeps),
+        ServerProcesses(run_monitor, run_preauth, run_postauth, run_recorder, import_ssh, monitor_keeps),
         reloading.permissions,
         config.stop.drain,
         user_servers=servers,
         terminal=terminal,
         reloading=reloading,
+        log_work=log_work(Path(config.audit_dir)),
         services=config.boot.service,
         booting=booting,
         late=sockets,
@@ -351,12 +355,13 @@ def user_servers() -> "UserServers":
 
 def permissions(config: "Config", environ: Mapping[str, str]) -> "Permissions":
     """The requests that the spawner permits under `config`."""
+    from pyssh_gateway.core.recordings.rules import recording
     from pyssh_gateway.spawner.requests import Permissions
     from pyssh_gateway.startup.preflight import readable_files
 
     users = frozenset(login.user for login in config.login)
     chroots = {login.user: login.chroot for login in config.login if login.chroot}
-    return Permissions(users, readable_files(config), stop_commands(config, environ), chroots)
+    return Permissions(users, readable_files(config), stop_commands(config, environ), chroots, recording(config))
 
 
 def freeze() -> None:

@@ -11,22 +11,26 @@ import os
 import stat
 import sys
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from pwd import getpwuid
 
-import msgspec
-
-import pyssh_gateway
 from pyssh_gateway.core.launch import USER_PATH
 from pyssh_gateway.spawner.key_files import others_may_write
 
 NAME = "pyssh-gateway"
+
+NOTE = "trial-link"
+"""Beside the control socket: a link to the link that a trial has made."""
 
 _EVERYBODYS_PLACE = Path("/usr/local/bin")
 _ONES_OWN_PLACE = Path(".local/bin")
 """In a home directory; the ~/.profile of Debian and Ubuntu adds it to PATH if it exists."""
 
 _DIRECTORY_MODE = 0o755
+
+_PACKAGES = ("pyssh_gateway", "msgspec", "backports.zstd")
+"""What the command imports. Python has a module of its own in place of the last one from 3.14 on."""
 
 _LAUNCHER = """\
 #!{python} -I
@@ -46,10 +50,16 @@ class SessionCommand:
     def __init__(self, directory: bytes = b"", remark: str = "") -> None:
         self.directory = directory
         self.remark = remark
+        self._note: Path | None = None
         self._made: list[Path] = []
 
-    def link(self, link: Path, script: Path) -> None:
-        """Make `link` a link to `script` until `take_away`. Raises OSError."""
+    def link(self, link: Path, script: Path, note: Path) -> None:
+        """Make `link` a link to `script` until `take_away`. Raises OSError.
+
+        `note` is a link that remembers it: if the server is killed, the next one removes what it has left.
+        """
+        _point(note, link)
+        self._note = note
         for directory in reversed(link.parents):
             if not directory.exists():
                 directory.mkdir()
@@ -63,6 +73,8 @@ class SessionCommand:
         for path in reversed(self._made):
             with suppress(OSError):
                 path.unlink() if path.is_symlink() else path.rmdir()
+        if self._note is not None:
+            self._note.unlink(missing_ok=True)
 
 
 def provide(place: str | None, *, trial: bool, link_in: Path | None = None, path: bytes = USER_PATH) -> SessionCommand:
@@ -71,9 +83,13 @@ def provide(place: str | None, *, trial: bool, link_in: Path | None = None, path
     A failure does not prevent the start. `link_in` is the directory of a trial's link, if it differs from the default
     for the account that started the trial.
     """
-    if place is None or _is_found(path):
+    if place is None:
         return SessionCommand()
     beside = Path(place).parent
+    note = beside / NOTE
+    _remove_left(note)
+    if _is_found(path):
+        return SessionCommand()
     try:
         script = _script()
         root = os.geteuid() == 0
@@ -86,10 +102,19 @@ def provide(place: str | None, *, trial: bool, link_in: Path | None = None, path
         command = SessionCommand(os.fsencode(directory))
         link = (link_in or _link_place()) / NAME
         if trial and (not os.path.lexists(link) or (link.is_symlink() and not link.exists())):
-            command.link(link, script)
+            command.link(link, script, note)
     except OSError as error:
         return SessionCommand(remark=_remark(str(error)) if trial else "")
     return command
+
+
+def _remove_left(note: Path) -> None:
+    """Remove the link of a trial that was killed, if nobody has made it lead elsewhere."""
+    with suppress(OSError):
+        link = note.readlink()
+        if link.is_symlink() and link.readlink() in {_script(), note.with_name("command") / NAME}:
+            link.unlink()
+        note.unlink()
 
 
 def _link_place() -> Path:
@@ -115,8 +140,18 @@ def _script() -> Path | None:
 
 def _everybody_can_run(script: Path) -> bool:
     """Whether every account can read the script, its interpreter and the code that it runs."""
-    needed = (script, Path(sys.executable), Path(pyssh_gateway.__file__), Path(msgspec.__file__))
+    needed = (script, Path(sys.executable), *(package / "__init__.py" for package in _packages().values()))
     return all(_everybody_can_read(path) for each in needed for path in (each, each.resolve()))
+
+
+def _packages() -> dict[str, Path]:
+    """Where the packages of `_PACKAGES` are that this Python has."""
+    found = {}
+    for name in _PACKAGES:
+        with suppress(ModuleNotFoundError):  # of `backports` itself
+            if (spec := find_spec(name)) is not None and spec.origin is not None:
+                found[name] = Path(spec.origin).parent
+    return found
 
 
 def _everybody_can_read(path: Path) -> bool:
@@ -135,9 +170,8 @@ def _copied(directory: Path) -> Path | None:
     new = directory.with_name(f"{directory.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     _private_directory(new)
-    for package in (pyssh_gateway, msgspec):
-        source = Path(str(package.__file__)).parent
-        shutil.copytree(source, new / "library" / source.name)
+    for name, source in _packages().items():
+        shutil.copytree(source, new / "library" / Path(*name.split(".")))
     _open_to_all(new / "library")
     script = new / NAME
     script.write_text(_LAUNCHER.format(python=python, library=str(directory / "library")))

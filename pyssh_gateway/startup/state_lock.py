@@ -102,21 +102,29 @@ def holders(config: Config) -> frozenset[int]:
     return frozenset(pid for _, pid in _held(config) if pid > 0)
 
 
+def is_running(audit_dir: Path) -> bool:
+    """Whether a server has locked the directory; False also if that can't be found out: only root may open the lock."""
+    return _pid_of(_Place("audit_dir", str(audit_dir))) is not None
+
+
 def _places(config: Config) -> tuple[_Place, ...]:
     return _Place("keys_dir", config.keys_dir), _Place("audit_dir", config.audit_dir)
 
 
 def _held(config: Config) -> Iterator[tuple[_Place, int]]:
     for place in _places(config):
-        descriptor = place.open(os.O_RDONLY)
-        if descriptor is None:
-            continue
-        try:
-            pid = _holder(descriptor)
-        finally:
-            os.close(descriptor)
-        if pid is not None:
+        if (pid := _pid_of(place)) is not None:
             yield place, pid
+
+
+def _pid_of(place: _Place) -> int | None:
+    descriptor = place.open(os.O_RDONLY)
+    if descriptor is None:
+        return None
+    try:
+        return _holder(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _lock(descriptor: int, until: float) -> bool:

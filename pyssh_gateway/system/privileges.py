@@ -5,11 +5,12 @@ All functions raise OSError if the kernel refuses, or has no such call; the call
 
 import errno
 import os
+import signal
 import struct
 
 from pyssh_gateway.system import libc
 
-PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
 """prctl(2)."""
 
 MOST_CAPABILITIES = 64
@@ -60,3 +61,10 @@ def undumpable() -> None:
     A change of uid undoes this, so it comes after `become`.
     """
     libc.prctl(PR_SET_DUMPABLE, 0)
+
+
+def end_with_parent(parent: int) -> None:
+    """Have this process killed when the process that forked it, `parent`, ends. A change of uid undoes this, too."""
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended before
+        os._exit(1)

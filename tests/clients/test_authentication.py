@@ -1,6 +1,7 @@
 """Logins and refusals, as OpenSSH's client sees them: all refusals look the same to it; only the log has reasons."""
 
 import asyncio
+import hashlib
 import os
 import pwd
 import re
@@ -49,6 +50,47 @@ def test_login_is_told_in_the_log(client: Client, server: Server, user_key: KeyP
     on = server.wait_for("connection.authenticated", since=since)
     assert on["client"].startswith("SSH-2.0-OpenSSH_")
     assert on["conn"] == attempt["conn"]
+
+
+def test_the_log_has_the_software_and_what_was_negotiated(client: Client, server: Server) -> None:
+    """Protects the audit of clients: fingerprints and algorithms are those that OpenSSH's client itself names."""
+    since = server.mark()
+    told = client.run("true", "-vv").stderr.decode()
+    on = server.wait_for("connection.authenticated", since=since)
+    offers = [
+        dict(re.findall(r"debug2: (\S.*?): (\S.*?)\r?$", offer, re.MULTILINE))
+        for offer in re.split("KEXINIT proposal", told)[1:3]
+    ]
+    for offer, way, field in zip(offers, ("ctos", "stoc"), ("hassh", "hassh_server"), strict=True):
+        names = ("KEX algorithms", f"ciphers {way}", f"MACs {way}", f"compression {way}")
+        assert on[field] == hashlib.md5(";".join(offer[name] for name in names).encode()).hexdigest()
+    found = re.findall(r"debug1: kex: (.*?): (\S+)(?: MAC: (\S+) compression: (\S+))?\r?$", told, re.MULTILINE)
+    chosen = {what: values for what, *values in found}
+    algorithms = on["algorithms"]
+    assert algorithms["kex"] == chosen["algorithm"][0]
+    assert algorithms["host_key"] == chosen["host key algorithm"][0]
+    for way, ours in (("client->server", "in"), ("server->client", "out")):
+        cipher, mac, compression = chosen[f"{way} cipher"]
+        assert algorithms[f"cipher_{ours}"] == cipher
+        assert algorithms[f"mac_{ours}"] == mac.replace("<implicit>", "")
+        assert algorithms[f"compression_{ours}"] == compression
+    closed = server.wait_for("connection.closed", since=since, conn=on["conn"])
+    assert (closed["client"], closed["hassh"]) == (on["client"], on["hassh"])
+
+
+def test_the_log_has_the_previous_login(client: Client, server: Server) -> None:
+    """A person's last login before this one is beside it, and a scanner's fingerprint is in the log without a login."""
+    since = server.mark()
+    for _ in range(2):
+        assert client.run("true").status == 0
+    first, second = (server.wait_for("connection.authenticated", since=since, count=count) for count in (1, 2))
+    assert second["previous"] == {"time": first["ts"], "peer": "127.0.0.1"}
+    since = server.mark()
+    scan = ["ssh-keyscan", "-t", "ed25519", "-p", str(server.port), "127.0.0.1"]
+    subprocess.run(scan, check=True, capture_output=True)
+    closed = server.wait_for("connection.closed", since=since, user="")
+    assert closed["client"].startswith("SSH-2.0-OpenSSH")
+    assert re.fullmatch("[0-9a-f]{32}", closed["hassh"])
 
 
 def test_every_refusal_looks_the_same(client: Client, server: Server, make_key: MakeKey) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import secrets
 import subprocess
 
 import asyncssh
@@ -140,3 +141,23 @@ def test_banner_says_how_to_log_in(make_server: MakeServer, user_key: KeyPair) -
     for words in (server.login, fingerprint, str(user_key.public), started["host_keys"][0], "1m30s"):
         assert words in server.stderr
     assert f"ssh -p {server.port} {server.login}@127.0.0.1" in server.stderr
+
+
+def test_a_flood_of_file_names_is_counted(make_server: MakeServer, user_key: KeyPair) -> None:
+    """Protects older lines: random paths are logged up to the share of an account, and then counted."""
+    server = make_server({"audit": {"keep_size": "1MiB"}})
+    client = Client(server, user_key.private)
+    batch = "".join(f"-mkdir /nowhere/{secrets.token_hex(900)}\n" for _ in range(200))
+    argv = ["sftp", "-q", "-b", "-", *client.options(), f"{server.login}@127.0.0.1"]
+    subprocess.run(
+        argv, input=batch.encode(), check=True, capture_output=True, env=client_environment(), timeout=PATIENCE
+    )
+    server.wait_for("connection.closed")
+    begun, counted = server.find("audit.limited")
+    assert (begun["lost"], begun["user"], counted["user"]) == (0, server.login, server.login)
+    logged = len(server.find("sftp.operation"))
+    assert 40 < logged < 120
+    assert counted["lost"] == 200 - logged
+    assert server.find("session.closed")
+    numbers = [json.loads(line)["seq"] for line in file_lines(server)]
+    assert numbers == list(range(1, len(numbers) + 1))

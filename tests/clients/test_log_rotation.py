@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pyssh_gateway.audit.header import BEGINNING
 from tests.conftest import KeyPair, MakeServer
 from tests.support.client import Client
 from tests.support.reloads import numbers
@@ -89,7 +90,9 @@ def test_no_line_is_lost_over_rotations(server: Server, log: Path, user_key: Key
             server.wait_for("session.closed", since=server.mark(), count=LOGINS)
     assert_complete(server, *old, log)
     assert all(numbers(file) for file in (*old, log))
-    assert b"audit.reopened" in log.read_bytes().splitlines()[0]
+    header, first = log.read_bytes().splitlines()[:2]
+    assert header.startswith(BEGINNING)
+    assert b"audit.reopened" in first
 
 
 def test_copied_and_emptied_file_goes_on(server: Server, log: Path, user_key: KeyPair) -> None:

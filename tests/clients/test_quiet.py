@@ -85,6 +85,8 @@ def test_a_silent_client_costs_its_keepalives(
     with Client(server, user_key.private).popen(None, "-N") as ssh:
         try:
             server.wait_for("connection.authenticated")
+            # By then the files of the log have been looked at, too, which happens once, after a start.
+            until(lambda: server.checkpoints, what="the log's signature")
             (postauth,) = [each.pid for each in processes.descendants(server.pid) if each.name == "pyssh-postauth"]
             trace = Trace(server, tmp_path / "calls")
             asked = Call(postauth, "sendto")

@@ -34,6 +34,8 @@ from pyssh_gateway.monitor.connected.registry import Registry
 from pyssh_gateway.monitor.connected.registry_file import RegistryFile
 from pyssh_gateway.monitor.host_key_signing import HostKeySigner
 from pyssh_gateway.monitor.in_force import InForce
+from pyssh_gateway.monitor.log.progress import LogProgress
+from pyssh_gateway.monitor.log.writing import LogWriting
 from pyssh_gateway.monitor.tasks import Tasks
 from tests.support.key_lines import blob, string
 from tests.support.snapshots import USER, account, line
@@ -57,6 +59,8 @@ class Process:
         self.spawned = Spawned(number, 10_000 + number, "", [ours.detach()])
         self.killed = asyncio.Event()
         self.on_exit = on_exit
+        self.reports = 0
+        self.logged: list[int] = []
 
     async def _hear(self) -> tuple[bytes, list[int]]:
         loop = asyncio.get_running_loop()
@@ -70,13 +74,21 @@ class Process:
         return packet, descriptors
 
     async def hear_monitor(self, kind: type[T]) -> T:
-        """The next message to a postauth process, which has to be of this kind. Its descriptors are closed."""
-        packet, descriptors = await self._hear()
-        for descriptor in descriptors:
-            os.close(descriptor)
-        message = postauth.decode_from_monitor(packet)
-        assert isinstance(message, kind), message
-        return message
+        """The next message to a postauth process, which has to be of this kind. Its descriptors are closed.
+
+        What is said to be logged goes into `logged`, unless `kind` is that.
+        """
+        while True:
+            packet, descriptors = await self._hear()
+            for descriptor in descriptors:
+                os.close(descriptor)
+            message = postauth.decode_from_monitor(packet)
+            if isinstance(message, postauth.Logged):
+                self.logged.append(message.number)
+                if kind is not postauth.Logged:
+                    continue
+            assert isinstance(message, kind), message
+            return message
 
     async def hear_preauth(self, kind: type[T]) -> T:
         """The same for a preauth process."""
@@ -102,7 +114,13 @@ class Process:
 
     def happened(self, *events: postauth.Told) -> None:
         """Report events."""
-        self.say(postauth.Happened(tuple(map(postauth.pack, events))))
+        self.reports += len(events)
+        self.say(postauth.Happened(self.reports - len(events) + 1, tuple(map(postauth.pack, events))))
+
+    def taken(self, conn: str, client: str = "SSH-2.0-Test", cipher: str = "aes128-gcm@openssh.com") -> None:
+        """Report that a connection is served."""
+        self.reports += 1
+        self.say(postauth.Taken(self.reports, conn, client, cipher))
 
     def exit(self, status: int | None = 0, signal: int | None = None) -> None:
         """Exit, and be reaped."""
@@ -222,16 +240,26 @@ class People:
 
 
 class House:
-    """All these parts, without a listener: `come` makes a connection. `memory` is the file for the next monitor."""
+    """All these parts, without a listener: `come` makes a connection. `memory` is the file for the next monitor.
 
-    def __init__(self, memory: int, spawner: Spawner, directory: Path, people: People | None = None) -> None:
+    `lines` are those that it writes to its log. `last` is the number of the last line of an earlier monitor.
+    """
+
+    def __init__(
+        self, memory: int, spawner: Spawner, directory: Path, people: People | None = None, *, last: int = 0
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.loop = loop
         self.events: list[AnyEvent] = []
         self.changed = asyncio.Event()
         file = RegistryFile(memory)
-        self.bus = EventBus(lambda: NOW, self._failed, file.counted())
-        self.bus.subscribe(lambda record: file.count(record.seq))
+        self.lines: list[Record] = []
+        self.progress = LogProgress(memory)
+        self.progress.settle(last)
+        self.log = LogWriting(self._log, self.progress)
+        self.log.begin()
+        self.bus = EventBus(lambda: NOW, self._failed, self.progress.line)
+        self.bus.subscribe(self.log)
         self.bus.subscribe(self._observe)
         self.spawner = spawner
         self.people = people or People()
@@ -245,7 +273,7 @@ class House:
                 limits=Limits(),
             )
         )
-        self.postauths = Postauths(spawner, self.registry, self.signer, self.bus.publish, loop)
+        self.postauths = Postauths(spawner, self.registry, self.signer, self.bus.publish, loop, log=self.log)
         self.client_services = ClientServices(
             people=self.people,
             in_force=self.in_force,
@@ -281,6 +309,10 @@ class House:
         self.bus.subscribe(self.guests.observe)
         self._came = 0
         self.clients: dict[str, socket.socket] = {}
+
+    def _log(self, record: Record) -> None:
+        """Write a line; a test may replace this."""
+        self.lines.append(record)
 
     def _observe(self, record: Record) -> None:
         self.events.append(record.event)
@@ -360,7 +392,7 @@ class House:
     async def on(self, number: int = 0, *, user: str = USER) -> tuple[Client, Process]:
         """A client that is logged in, and its process."""
         conn, _, process = await self.handed_over(number, user=user)
-        process.say(postauth.Taken(conn, "SSH-2.0-Test", "aes128-gcm@openssh.com"))
+        process.taken(conn)
         await self.until(lambda: any(client.id == conn for client in self.registry.clients))
         return next(client for client in self.registry.clients if client.id == conn), process
 

@@ -83,6 +83,7 @@ class PlayedServer:
         self.heard: list[messages.FromPostauth] = []
         self.changed = asyncio.Event()
         self.signs = True
+        self.logs = True
         self.at_once: list[messages.FromMonitor] = []
         self.hashes: list[bytes] = []
         self.spawned: list[protocol.Spawn] = []
@@ -146,7 +147,17 @@ class PlayedServer:
                 self.say(messages.Proved(number, SIGNER.prove(blobs, self._session_id, rsa)))
             case _:
                 self.heard.append(message)
+        if self.logs:
+            self.log()
         self.changed.set()
+
+    def log(self) -> None:
+        """Say that everything that was heard is in the log: done after each message while `logs` is true."""
+        match self.heard[-1:]:
+            case [messages.Happened(first=first, events=events)]:
+                self.say(messages.Logged(first + len(events) - 1))
+            case [messages.Taken(number=number) | messages.Crashed(number=number) | messages.Lost(number=number)]:
+                self.say(messages.Logged(number))
 
     @property
     def events(self) -> list[messages.Told]:
@@ -248,6 +259,7 @@ class PlayedServer:
             sign=sign,
             prove=prove,
             spoke=lambda: None,
+            greeted=lambda _line, _made: None,
             only_gcm=lambda _version, _ciphers: False,
             wait=lambda _version, _round_trip: 0.0,
             negotiation_failed=lambda: None,

@@ -4,6 +4,7 @@ import json
 import signal
 from pathlib import Path
 
+from pyssh_gateway.audit.header import BEGINNING
 from tests.support.server import EventFields, Server, Settings
 
 
@@ -30,7 +31,7 @@ class Config:
 
 
 def numbers(*files: Path) -> list[int]:
-    """The sequence numbers of all lines in `files`, sorted; every line has to be complete."""
+    """The sequence numbers of all lines in `files`, sorted; every line has to be complete. Headers are left out."""
     lines = [line for file in files if file.exists() for line in file.read_bytes().splitlines(keepends=True)]
     assert all(line.endswith(b"\n") for line in lines)
-    return sorted(json.loads(line)["seq"] for line in lines)
+    return sorted(json.loads(line)["seq"] for line in lines if not line.startswith(BEGINNING))

@@ -51,7 +51,7 @@ class Spawner:
         self._link = Link(self._ours, protocol.decode_monitor_request)
         records = LoginRecorder(pytest.fail)
         self.servers = Servers(
-            ServerProcesses(never, idle, idle, lambda: None, frozenset),
+            ServerProcesses(never, idle, idle, idle, lambda: None, frozenset),
             SERVERS,
             INHERITED,
             report=self._report,

@@ -35,6 +35,17 @@ class WrittenLog:
         self.lines: list[bytes] = []
         self._seq = 0
 
+    @property
+    def seq(self) -> int:
+        """The number of the last line."""
+        return self._seq
+
+    def skip(self, numbers: int) -> int:
+        """Go on with other numbers; returns that of the last line so far."""
+        before = self._seq
+        self._seq += numbers
+        return before
+
     def write(self, at: float, event: AnyEvent) -> None:
         """Write an event that happens `at` seconds after midnight."""
         self._seq += 1
@@ -42,8 +53,7 @@ class WrittenLog:
         self.lines.append(msgspec.json.encode(fields | msgspec.structs.asdict(event)) + b"\n")
 
     def start(self, at: float, *, timeout: float = 60.0) -> None:
-        """The server starts, and numbers its lines anew."""
-        self._seq = 0
+        """The server starts."""
         self.write(
             at,
             ServerStarted(

@@ -55,3 +55,12 @@ def test_the_recording_shows_a_login_and_an_idle_stop() -> None:
     assert set(re.findall(r"@([a-z]+)", shown)) == {"localhost", "laptop", "openssh"}
     assert not re.search(r"\x1b\[>?\d*[cq]", shown)  # a question, which a viewer's terminal would answer
     assert not re.search(r"/root|/tmp|/work|BEGIN OPENSSH", shown)
+
+
+@pytest.mark.parametrize("name", ["report-desktop-light.png", "report-desktop-dark.png", "report-phone.png"])
+def test_screenshots_are_small_and_shown(name: str) -> None:
+    """The pictures of the report are PNGs that load quickly, and a document shows each."""
+    picture = (ROOT / "docs" / name).read_bytes()
+    assert picture.startswith(b"\x89PNG\r\n")
+    assert len(picture) < 300 * 1024
+    assert any(name in document.read_text() for document in DOCUMENTS)

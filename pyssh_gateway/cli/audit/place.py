@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 from pyssh_gateway.audit.segments import NoLog
 from pyssh_gateway.cli.context import Context
@@ -17,6 +18,12 @@ def audit_dir(given: Given, context: Context) -> Path:
     A configuration that was not named and can't be read counts as missing: the log's readers need not be root.
     """
     return Path(given.dir or parse(context.raw).audit_dir)
+
+
+def same_log(given: Given) -> str:
+    """The options, with a space before each, with which another command reads the same log; made for a shell."""
+    named = ((name, getattr(given, name, None)) for name in ("config", "dir"))
+    return "".join(f" --{name} {quote(value)}" for name, value in named if value)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import msgspec
 from pyssh_gateway.cli.configuration.lookup import Lookup, find
 from pyssh_gateway.cli.context import Context
 from pyssh_gateway.cli.doctor.clock import look_at_clock
+from pyssh_gateway.cli.doctor.collectors import look_at_collectors
 from pyssh_gateway.cli.doctor.finding import Finding, Level, count, note, ok, problem
 from pyssh_gateway.cli.doctor.logins import look_at_accounts, look_at_keys
 from pyssh_gateway.cli.doctor.places import look_at_places
@@ -54,6 +55,7 @@ def _look(context: Context, found: Lookup) -> Iterator[Finding]:
         yield from look_at_keys(found.config)
         yield from look_at_places(found.config, own)
         yield from look_at_clock(found.config)
+        yield from look_at_collectors(found.config)
     yield from look_at_server(context, found, own)
     yield from look_at_systemd()
     yield from look_at_resources()

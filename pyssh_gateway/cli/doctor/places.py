@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from pyssh_gateway.audit import room
 from pyssh_gateway.cli.check import host_key_problems
 from pyssh_gateway.cli.doctor.finding import Finding, ok, problem, warning
 from pyssh_gateway.cli.output.text import size
@@ -34,23 +35,27 @@ def look_at_places(config: Config, own: Collection[int]) -> Iterator[Finding]:
     for each in host_key_problems(config):
         hint = "put a copy of the key back, or move the file away: a new one is made, of which clients warn"
         yield problem(TOPIC, each, hint)
-    for key, directory in (("keys_dir", config.keys_dir), ("audit_dir", config.audit_dir)):
-        yield _room(key, Path(directory).absolute())
+    yield _room("keys_dir", Path(config.keys_dir).absolute())
+    if (why := room.why_not(Path(config.audit_dir).absolute())) is None:
+        yield _room("audit_dir", Path(config.audit_dir).absolute())
+    else:
+        hint = f"make it writable, or make room; until then {room.what_follows(required=config.audit.required)}"
+        yield problem(TOPIC, f"audit_dir: the log can't be written: {why}", hint)
 
 
 def _room(key: str, directory: Path) -> Finding:
     there = next((path for path in (directory, *directory.parents) if path.is_dir()), Path("/"))
     try:
-        room = os.statvfs(there)
+        found = os.statvfs(there)
     except OSError as error:
         hint = "mount it again, or set the key to another directory"
         return problem(TOPIC, f"{key}: {there} can't be looked at: {error.strerror}", hint)
-    free = room.f_bavail * room.f_frsize
+    free = found.f_bavail * found.f_frsize
     begins = "has" if there == directory else "is made at the start, where there is"
     shown = f"{key}: {directory} {begins} {size(free)} of room"
     hint = "remove what is old there (docs/audit.md has how the log is rotated), or enlarge the disk"
     if free < NO_ROOM_BYTES:
         return problem(TOPIC, shown, hint)
-    if free < LITTLE_ROOM_BYTES or (room.f_files and room.f_favail < FEW_FILES):
+    if free < LITTLE_ROOM_BYTES or (found.f_files and found.f_favail < FEW_FILES):
         return warning(TOPIC, shown, hint)
     return ok(TOPIC, shown)

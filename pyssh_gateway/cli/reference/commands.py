@@ -245,7 +245,7 @@ it ends; PYSSH_HOLD=2h for two hours from its start at most.
         options=(
             Option("--since", "replay so much of the log, back from now (default: 30d)", value="TIME", default="30d"),
             Option("--price", "what an hour awake costs, in any currency", value="PRICE"),
-            Option("--log", "this file (default: events.jsonl in audit_dir)", value="FILE", values=Values.FILES),
+            Option("--log", "this file (default: all in audit_dir)", value="FILE", values=Values.FILES),
             CONFIG,
             JSON,
         ),
@@ -348,6 +348,22 @@ learned it, --finish puts it in the place of the one in use.
             Example('eval "$(pyssh-gateway completion bash)"', "in ~/.bashrc"),
             Example("pyssh-gateway completion zsh >~/.zfunc/_pyssh-gateway", "a directory of zsh's $fpath"),
             Example("pyssh-gateway completion fish >~/.config/fish/completions/pyssh-gateway.fish", "for fish"),
+        ),
+    ),
+    Command(
+        "shell-marks",
+        Group.MORE,
+        "print what makes a shell mark its commands in recordings",
+        run="pyssh_gateway.cli.shell_marks.command:shell_marks",
+        arguments=(Argument("SHELL", "bash, zsh or fish", choices=("bash", "zsh", "fish")),),
+        details="""
+With it, recordings know which commands were typed at a shell, when each ended and how: audit replay jumps to them,
+and audit search finds them. It is the user's shell that says so, so it is a help, and no proof. VS Code's terminal,
+and fish from 4.0 on, do it by themselves.
+""",
+        examples=(
+            Example('eval "$(pyssh-gateway shell-marks bash)"', "in ~/.bashrc; the same for zsh in ~/.zshrc"),
+            Example("pyssh-gateway shell-marks fish | source", "in ~/.config/fish/config.fish"),
         ),
     ),
     Command(

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from pyssh_gateway.cli.exit_codes import WrongUsage
+from pyssh_gateway.cli.exit_codes import NOBODY, WrongUsage
 from pyssh_gateway.cli.reference.commands import COMMANDS
 from pyssh_gateway.cli.reference.model import Argument, Command, Exit, Group, Option
 from pyssh_gateway.cli.reference.parsing import find, members_of
@@ -40,6 +40,8 @@ def exits_of(command: Command) -> list[Exit]:
     """Every exit code that a command can have, with its meaning there, in ascending order."""
     own = {one.code: one for one in command.exits}
     common = {} if command.name == "serve" else {one.code: one for one in EXITS}
+    if command.group is Group.AUDIT:  # they read files
+        common.pop(NOBODY, None)
     return [{**common, **own}[code] for code in sorted({**common, **own})]
 
 

@@ -47,7 +47,7 @@ def find(words: Sequence[str]) -> tuple[Command, Sequence[str]]:
     names = [command.name for command in COMMANDS]
     by_last_word = {name.split(" ")[-1]: name for name in reversed(names)}  # `refresh` is `keys refresh`
     by_last_word |= {word: word for word in first_words()}
-    close = _closest(words[0], by_last_word.keys())
+    close = closest(words[0], by_last_word.keys())
     hint = f"did you mean {by_last_word[close]}?" if close else f"{PROGRAM} --help lists the commands"
     raise WrongUsage(f"unknown command {quoted(words[0])}", hint)
 
@@ -63,7 +63,8 @@ def parse(command: Command, words: Iterable[str]) -> Given:
         setattr(given, option.attribute, unset)
     plain: list[str] = []
     rest = iter(words)
-    for word in rest:
+    for typed in rest:
+        word = _short(given, command, typed)
         if word == "--":
             if command.takes_command:
                 given.command = tuple(rest)
@@ -71,7 +72,9 @@ def parse(command: Command, words: Iterable[str]) -> Given:
         elif word in {HELP.name, HELP.short}:
             given.help = True
             return given
-        elif word.startswith("-") and word != "-":
+        elif typed.startswith("-") and typed != "-":
+            if not word:
+                continue
             name, equals, value = word.partition("=")
             found = command.option(name) or _refuse_option(command, name)
             if found.value and not equals:
@@ -82,6 +85,27 @@ def parse(command: Command, words: Iterable[str]) -> Given:
             plain.append(word)
     _place(given, command, plain)
     return given
+
+
+def _short(given: Given, command: Command, word: str) -> str:
+    """Store the short options that are written together, as in `-fn5`, but the last one; returns that, if any is left.
+
+    What can't be taken apart into options of the command is returned as it is.
+    """
+    found: list[tuple[Option, str | None]] = []
+    left = word
+    while len(left) > 2 and left[0] == "-" and left[2] != "=" and (option := command.option(left[:2])) is not None:
+        if option.value:
+            found.append((option, left[2:]))
+            left = ""
+        else:
+            found.append((option, None))
+            left = f"-{left[2:]}"
+    if left and command.option(left.partition("=")[0]) is None:
+        return word
+    for option, value in found:
+        _put(given, option, value)
+    return left
 
 
 def _put(given: Given, option: Option, value: str | None) -> None:
@@ -122,16 +146,23 @@ def _about(argument: Argument) -> str:
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     if choices and value not in choices:
-        close = _closest(value, choices)
+        close = closest(value, choices)
         hint = f"did you mean {close}?" if close else ""
         raise WrongUsage(f"{name} is {', '.join(choices[:-1])} or {choices[-1]}, not {quoted(value)}", hint)
 
 
 def _refuse_option(command: Command, name: str) -> NoReturn:
     known = [option.name for option in (*command.options, HELP)]
-    close = _closest(name, known)
+    close = _choice(command, name) or closest(name, known)
     hint = f"did you mean {close}?" if close else f"it takes {', '.join(known)}"
     raise WrongUsage(f"{command.name} has no option {quoted(name)}", hint)
+
+
+def _choice(command: Command, name: str) -> str:
+    """The option with its value, if somebody has taken a value, or its beginning, for an option; else empty."""
+    word = name.removeprefix("--")
+    found = (f"{one.name} {choice}" for one in command.options for choice in one.choices if choice.startswith(word))
+    return next(found, "") if len(word) > 1 else ""
 
 
 def _refuse_member(family: str, word: str) -> NoReturn:
@@ -139,7 +170,7 @@ def _refuse_member(family: str, word: str) -> NoReturn:
     listed = f"there is {', '.join(f'{family} {member}' for member in known)}"
     if not word or word.startswith("-"):
         raise WrongUsage(f"{family} is not a command by itself", listed)
-    close = _closest(word, known)
+    close = closest(word, known)
     raise WrongUsage(
         f"unknown command {quoted(f'{family} {word}')}", f"did you mean {family} {close}?" if close else listed
     )
@@ -151,12 +182,12 @@ def _refuse_leading_option(word: str) -> NoReturn:
         raise WrongUsage(f"{quoted(name)} in front of a command", f"options stand behind it: {PROGRAM} COMMAND {name}")
     options = (HELP, VERSION)
     close = next((option.name for option in options if option.short == name.swapcase()), "")
-    close = close or _closest(name, [option.name for option in options])
+    close = close or closest(name, [option.name for option in options])
     hint = f"did you mean {close}?" if close else f"{PROGRAM} --help says what there is"
     raise WrongUsage(f"unknown option {quoted(name)}", hint)
 
 
-def _closest(word: str, known: Iterable[str]) -> str:
+def closest(word: str, known: Iterable[str]) -> str:
     """The one of `known` that is most similar to `word`; empty if none is close."""
     from difflib import get_close_matches  # late: only needed after a mistake
 

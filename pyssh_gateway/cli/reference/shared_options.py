@@ -9,3 +9,6 @@ CONFIG = Option(
     values=Values.FILES,
 )
 JSON = Option("--json", "for programs: one line of JSON, errors too")
+DIRECTORY = Option(
+    "--dir", "the log is in this directory (default: audit_dir)", value="DIRECTORY", values=Values.DIRECTORIES
+)

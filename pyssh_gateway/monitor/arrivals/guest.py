@@ -68,6 +68,7 @@ class Guest:
         self._heard: asyncio.Future[ipc.FromPreauth | None] = self._loop.create_future()
         self._broken = ""
         self._goodbye = ""
+        self._greeted: ipc.Greeted | None = None
         self._hurry: asyncio.TimerHandle | None = None
         self._prepared: Prepared | None = None
         self._is_over = False
@@ -145,6 +146,8 @@ class Guest:
                 bytes_in=end.bytes_in,
                 bytes_out=end.bytes_out if end.is_told else self._bytes_out,
                 goodbye=end.goodbye or bool(self._goodbye),
+                client="" if self._greeted is None else self._greeted.client.decode("utf-8", "surrogateescape"),
+                hassh="" if self._greeted is None else self._greeted.hassh,
             )
         )
 
@@ -237,8 +240,8 @@ class Guest:
             if is_last:
                 raise ViolationError("it goes on after the last attempt")
             match message:
-                case ipc.Unwalled():
-                    self._services.unwalled(message.missing)
+                case ipc.Unwalled() | ipc.Greeted() | ipc.CiphersMissing():
+                    self._take_note(message)
                 case ipc.Sign():
                     messages.send(ipc.encode(await self.attempts.sign(message)))
                 case ipc.Attempt():
@@ -249,11 +252,21 @@ class Guest:
                         self._services.room.proved(self.conn)
                     is_last = answer.last
                     messages.send(ipc.encode(answer))
-                case ipc.CiphersMissing():
-                    self._services.steering.failed(self.peer)
                 case ipc.State():
                     raise ViolationError("a state of a connection that nobody has logged in on")
         return await self._died()
+
+    def _take_note(self, message: ipc.Unwalled | ipc.Greeted | ipc.CiphersMissing) -> None:
+        """A message that needs no answer."""
+        match message:
+            case ipc.Unwalled():
+                self._services.unwalled(message.missing)
+            case ipc.CiphersMissing():
+                self._services.steering.failed(self.peer)
+            case ipc.Greeted():
+                if self._greeted is not None:
+                    raise ViolationError("its client is introduced twice")
+                self._greeted = message
 
     async def _log_in(self, messages: MessageSocket[ipc.FromPreauth]) -> End | None:
         """The client is accepted: have its account's process serve it."""
@@ -269,6 +282,7 @@ class Guest:
             opened=self._opened,
             in_vain=self.attempts.in_vain,
             proved=self.attempts.proved,
+            greeted=self._greeted,
             host_keys=self._terms.host_keys,
         )
         try:

@@ -18,6 +18,7 @@ from pyssh_gateway.core.launch import Endpoints, auth_info
 from pyssh_gateway.core.login_rules import restrict
 from pyssh_gateway.events import Identity
 from pyssh_gateway.ipc.postauth import OfferedKey, TakeConnection
+from pyssh_gateway.ipc.preauth import Greeted
 from pyssh_gateway.ipc.spawner import ProtocolError
 from pyssh_gateway.ipc.spawner_client import SpawnRefused
 from pyssh_gateway.monitor.connected.client import Client, ClientServices
@@ -27,6 +28,7 @@ from pyssh_gateway.monitor.connected.postauths import Postauths
 from pyssh_gateway.monitor.connected.registry import Registry
 from pyssh_gateway.monitor.connected.registry_file import RegistryFull
 from pyssh_gateway.monitor.host_key_signing import HostKeySigner
+from pyssh_gateway.monitor.log.required import Standing
 
 TAKEN_SECONDS = 10.0
 """How long postauth may take to say that it serves a connection. It takes a few milliseconds; a process that its user
@@ -49,7 +51,7 @@ class Accepted(msgspec.Struct, frozen=True):
 
     `opened` is the Unix time at which it came; `in_vain` are the keys that were offered before; `proved` is the key or
     certificate that was accepted. `host_keys` are our host keys, and their certificates, that the client was offered
-    for the first key exchange and will be offered for later ones.
+    for the first key exchange and will be offered for later ones. `greeted` is what its preauth process said of it.
     """
 
     conn: str
@@ -61,6 +63,7 @@ class Accepted(msgspec.Struct, frozen=True):
     in_vain: tuple[str, ...]
     host_keys: tuple[tuple[bytes, bytes], ...]
     proved: bytes = b""
+    greeted: Greeted | None = None
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -126,6 +129,7 @@ class HandingOver:
     """Prepares logins. `banner` makes the text that a login shell of that person shows first.
 
     `receive` is told of each person who logs in to an account, and says whether they may have come back by themselves.
+    `standing` says whether an account gets in although the log can't be written.
     """
 
     def __init__(
@@ -139,6 +143,7 @@ class HandingOver:
         banner: Callable[[Identity], bytes],
         facts: Facts,
         receive: Callable[[str, Identity], Return | None] = _received,
+        standing: Callable[[str], Standing] = lambda _: Standing(),
     ) -> None:
         self._accounts = accounts
         self._postauths = postauths
@@ -147,6 +152,7 @@ class HandingOver:
         self._services = services
         self._banner = banner
         self._receive = receive
+        self._standing = standing
         self._facts = facts
 
     @asynccontextmanager
@@ -170,6 +176,7 @@ class HandingOver:
             raise NoLoginError("the account may not log in any more")
         if not policy.still_holds(accepted.user, accepted.key, self._services.people.snapshot):
             raise NoLoginError("the key has been revoked meanwhile")
+        standing = self._standing(accepted.user)
         received = self._receive(accepted.user, accepted.key.identity)
         login = Login(
             conn=accepted.conn,
@@ -181,10 +188,13 @@ class HandingOver:
             process=process.spawned.id,
             host_keys=tuple({digest(blob) for _, blob in self._signer.offered}),
             sessions=2 * config.limits.sessions_per_connection,
+            hassh="" if accepted.greeted is None else accepted.greeted.hassh,
             probation=None if received is None else received.leash,
+            break_glass=standing.break_glass,
         )
         client = Client(login, process, self._services)
         client.in_vain = accepted.in_vain
+        client.hassh_server = "" if accepted.greeted is None else accepted.greeted.hassh_server
         try:
             self._registry.enter(client)
         except RegistryFull:
@@ -213,6 +223,8 @@ class HandingOver:
                 timezone=self._facts.timezone,
                 opened_seconds=client.seconds,
                 asleep="" if received is None else received.asleep,
+                recorded=self._services.in_force.recorded(accepted.user, login.identity.fingerprint),
+                unlogged=standing.refused,
             )
 
         return Prepared(client, process, make, self._registry)

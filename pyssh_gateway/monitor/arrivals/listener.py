@@ -4,7 +4,6 @@ What happens then to a connection that was let in is the business of `guests`.
 """
 
 import asyncio
-import secrets
 import socket
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -34,7 +33,7 @@ the limit is below 1024, an eighth of it is reserved instead."""
 class Listener:
     """Has the listening sockets while the monitor lives; the spawner holds them, too, for the next monitor.
 
-    `start` begins a task that somebody else owns.
+    `name` gives the next connection's name. `start` begins a task that somebody else owns.
     """
 
     def __init__(
@@ -43,12 +42,14 @@ class Listener:
         strangers: Strangers,
         in_force: InForce,
         *,
+        name: Callable[[], str],
         start: Callable[[Coroutine[Any, Any, None], str], object],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._sockets = tuple(sockets)
         self._strangers = strangers
         self._in_force = in_force
+        self._name = name
         self._start = start
         self._loop = loop
         self._listen = in_force.config.listen
@@ -96,7 +97,7 @@ class Listener:
         limit = descriptor_limit()
         local, local_port = accepted.getsockname()[:2]
         endpoints = Endpoints(plain(address[0]), address[1], plain(local), local_port)
-        arrival = Arrival(secrets.token_hex(5), accepted, endpoints)
+        arrival = Arrival(self._name(), accepted, endpoints)
         # The kernel assigns the lowest free number, so at least that many descriptors are in use.
         if accepted.fileno() >= limit - min(RESERVED_DESCRIPTORS, limit // 8):
             self._strangers.refuse(arrival, f"{accepted.fileno()} of {limit} descriptors are in use")

@@ -15,16 +15,18 @@ from pyssh_gateway.core.access.revocations import revoked_by
 from pyssh_gateway.core.control import ConnectionReport, SessionReport
 from pyssh_gateway.core.idle.usage import Counters
 from pyssh_gateway.events import (
+    Algorithms,
     AnyEvent,
     ConnectionClosed,
     Event,
     Identity,
+    PreviousLogin,
     SessionClosed,
     SessionOpened,
 )
 from pyssh_gateway.ipc import postauth as ipc
 from pyssh_gateway.ipc.spawner import ProtocolError
-from pyssh_gateway.monitor.connected.login import Login, digest
+from pyssh_gateway.monitor.connected.login import Login, Told, digest
 from pyssh_gateway.monitor.connected.revocation import REVOKED_SECONDS, Opened, Revocation
 from pyssh_gateway.monitor.in_force import InForce
 
@@ -70,8 +72,15 @@ class People(Protocol):
         """Has the sources of keys asked again."""
 
 
+def _no_previous(_who: Identity) -> None:
+    """Nobody has been here before."""
+
+
 class ClientServices(msgspec.Struct, frozen=True):
-    """What a client needs beside its process. `clock` is Unix time; `start` begins a task that somebody else owns."""
+    """What a client needs beside its process. `clock` is Unix time; `start` begins a task that somebody else owns.
+
+    `previous` is the last login of a person, before the one that is no event yet.
+    """
 
     people: People
     in_force: InForce
@@ -79,6 +88,7 @@ class ClientServices(msgspec.Struct, frozen=True):
     start: Callable[[Coroutine[Any, Any, None], str], object]
     clock: Callable[[], float]
     loop: asyncio.AbstractEventLoop
+    previous: Callable[[Identity], PreviousLogin | None] = _no_previous
 
 
 class Process(Protocol):
@@ -111,13 +121,15 @@ class Session:
 class Client:
     """A connection with its sessions, counters, and the rights of its process to ask for signatures.
 
-    `in_vain` are the keys that its client had offered before. `settled` is set when its process has taken it, or it is
-    `over`.
+    `in_vain` are the keys that its client had offered before; `hassh_server` and `algorithms` are for the log.
+    `settled` is set when its process has taken it, or it is `over`.
     """
 
     def __init__(self, login: Login, process: Process, services: ClientServices) -> None:
         self.login = login
         self.in_vain: tuple[str, ...] = ()
+        self.hassh_server = ""
+        self.algorithms: Algorithms | None = None
         self.settled = asyncio.Event()
         self.over = False
         self.sessions: dict[str, Session] = {}
@@ -126,6 +138,7 @@ class Client:
         self._process = process
         self._services = services
         self._opened_at = services.loop.time() - max(0.0, services.clock() - login.opened)
+        self._is_named = False
         self._signatures = float(SIGNATURES_AT_ONCE)
         self._signed_at = services.loop.time()
         identity = login.identity
@@ -201,6 +214,10 @@ class Client:
     def _revoke(self, reason: str | None) -> None:
         self._process.tell(ipc.Revoke(self.id, reason))
 
+    def block(self, reason: str) -> None:
+        """Have it open nothing more, because of the log; empty: it may again, if its key may."""
+        self._process.tell(ipc.Revoke(self.id, reason or None, "log"))
+
     # -- the key ------------------------------------------------------------------------------------------------
 
     def _holds(self) -> bool:
@@ -226,24 +243,29 @@ class Client:
 
     # -- what its process says ----------------------------------------------------------------------------------
 
-    def taken(self, client: str, cipher: str) -> None:
+    def taken(self, client: str, cipher: str, algorithms: ipc.Negotiated | None = None) -> None:
         """The process has told the client that it has logged in. Raises ProtocolError the second time."""
-        if self.login.taken and self.login.client:
+        if self._is_named:
             raise ProtocolError(f"{self.id} is said to be taken twice")
+        self._is_named = bool(client)
         self.login = msgspec.structs.replace(self.login, taken=True, client=client, cipher=cipher)
+        if algorithms is not None:
+            self.algorithms = Algorithms(**msgspec.structs.asdict(algorithms))
         self.settled.set()
 
-    def authenticated(self) -> None:
-        """Publish the login: from here on the client counts as logged in."""
-        self._services.publish(self.login.authenticated(self.seconds))
+    def authenticated(self, publish: Callable[[AnyEvent], None] | None = None) -> None:
+        """Publish the login, with `publish` if that is given: from here on the client counts as logged in."""
+        told = Told(self.hassh_server, self.algorithms, self._services.previous(self.identity))
+        (publish or self._services.publish)(self.login.authenticated(self.seconds, told))
         self._services.people.looks.used(self.login.accepted.key.source, self.login.endpoints.peer, self.in_vain)
         self.recheck_key()  # the keys may have changed since the decision
 
-    def happened(self, event: ipc.Told) -> None:
-        """Log an event, with whose connection it is. Raises ProtocolError for an event that can't happen now."""
+    def happened(self, event: ipc.Told, publish: Callable[[AnyEvent], None]) -> None:
+        """Publish an event, with whose connection it is. Raises ProtocolError for an event that can't happen now."""
         match event:
             case ConnectionClosed():
-                self.closed(event.reason, event.goodbye, traffic=(event.bytes_in, event.bytes_out))
+                traffic = event.bytes_in, event.bytes_out
+                self.closed(event.reason, event.goodbye, traffic=traffic, publish=publish)
                 return
             case _ if not self.login.taken:
                 raise ProtocolError(f"something happens on {self.id}, which is not taken yet")
@@ -253,15 +275,26 @@ class Client:
                 self.sessions[session] = Session(self._claimed(event))
             case SessionClosed(session=session):
                 self.sessions.pop(session, None)
-        self._services.publish(self._claimed(event))
+        publish(self._claimed(event))
 
-    def closed(self, reason: str, goodbye: bool, traffic: tuple[int, int] | None = None) -> None:
-        """The connection is over."""
+    def is_over(self) -> None:
+        """The connection is over, which an earlier monitor has logged."""
         self.over = True
         self.settled.set()
         self._revocation.close()
+
+    def closed(
+        self,
+        reason: str,
+        goodbye: bool,
+        *,
+        traffic: tuple[int, int] | None = None,
+        publish: Callable[[AnyEvent], None] | None = None,
+    ) -> None:
+        """The connection is over."""
+        self.is_over()
         bytes_in, bytes_out = self.traffic if traffic is None else traffic
-        self._services.publish(
+        (publish or self._services.publish)(
             ConnectionClosed(
                 conn=self.id,
                 peer=self.login.endpoints.peer,
@@ -272,6 +305,8 @@ class Client:
                 bytes_out=bytes_out,
                 goodbye=goodbye,
                 identity=self.identity if self.user else None,
+                client=self.login.client,
+                hassh=self.login.hassh,
             )
         )
 

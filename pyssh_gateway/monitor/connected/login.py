@@ -8,8 +8,16 @@ from pyssh_gateway.core.access.key_options import NO_OPTIONS
 from pyssh_gateway.core.access.policy import Accept
 from pyssh_gateway.core.access.revocations import short_id
 from pyssh_gateway.core.launch import Endpoints
-from pyssh_gateway.events import ConnectionAuthenticated, Identity
+from pyssh_gateway.events import Algorithms, ConnectionAuthenticated, Identity, PreviousLogin
 from pyssh_gateway.ipc.postauth import MAX_PROOFS
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What the log says of a login, and the next monitor does without (`ConnectionAuthenticated`)."""
+
+    hassh_server: str = ""
+    algorithms: Algorithms | None = None
+    previous: PreviousLogin | None = None
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -18,9 +26,9 @@ class Login(msgspec.Struct, frozen=True):
     `accepted` is what let it in, as far as `policy.still_holds` looks at it. `session_id` is the one that the login's
     signature was verified over. `opened` is the Unix time at which the connection came. `host_keys` are the digests of
     the public keys that it may be shown (`digest`). `taken`: postauth has said that it serves the connection, and named
-    `client` and `cipher`. `probation`: the client may have come back by itself (`ConnectionAuthenticated`), and has not
-    been used since. The connection may have at most `sessions` sessions, and ask for `proofs_left` more proofs of host
-    keys.
+    `client` and `cipher`. `hassh` is the fingerprint of the client's software. `probation`: the client may have come
+    back by itself (`ConnectionAuthenticated`), and has not been used since; `break_glass` is as in that event, too. The
+    connection may have at most `sessions` sessions, and ask for `proofs_left` more proofs of host keys.
     """
 
     conn: str
@@ -35,16 +43,19 @@ class Login(msgspec.Struct, frozen=True):
     taken: bool = False
     client: str = ""
     cipher: str = ""
+    hassh: str = ""
     proofs_left: int = MAX_PROOFS
     probation: float | None = None
+    break_glass: bool = False
 
     @property
     def identity(self) -> Identity:
         """The person."""
         return self.accepted.identity
 
-    def authenticated(self, seconds: float) -> ConnectionAuthenticated:
+    def authenticated(self, seconds: float, told: Told | None = None) -> ConnectionAuthenticated:
         """The event: `seconds` after the connection came, its client was told that it has logged in."""
+        told = told or Told()
         return ConnectionAuthenticated(
             conn=self.conn,
             peer=self.endpoints.peer,
@@ -56,6 +67,11 @@ class Login(msgspec.Struct, frozen=True):
             seconds=round(seconds, 3),
             identity=self.identity,
             probation=self.probation,
+            hassh=self.hassh,
+            hassh_server=told.hassh_server,
+            algorithms=told.algorithms,
+            previous=told.previous,
+            break_glass=self.break_glass,
         )
 
 

@@ -2,14 +2,18 @@
 
 A process has the rights of its account, and the account's user may have taken it over. It may speak for the connections
 that were handed to it and for no others; the monitor knows whose they are. A process that breaks this rule is killed.
+
+A process keeps its reports until it is told that they are in the log, and sends them to the next monitor again. Each is
+logged once: the memory file says which of them an earlier monitor has written (`log_progress`).
 """
 
 import asyncio
 import secrets
 import socket
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -20,8 +24,13 @@ from pyssh_gateway.events import (
     FileOperation,
     ForwardClosed,
     InternalError,
+    Origin,
+    RecordingEnded,
+    RecordingStarted,
     SessionClosed,
+    SessionExited,
 )
+from pyssh_gateway.events.bus import Publish
 from pyssh_gateway.ipc import postauth as ipc
 from pyssh_gateway.ipc.message_socket import MessageSocket
 from pyssh_gateway.ipc.spawner import ProtocolError
@@ -29,11 +38,9 @@ from pyssh_gateway.ipc.spawner_client import Spawned
 from pyssh_gateway.monitor.connected.client import PROCESS_ENDED, PROCESS_SILENT, Client
 from pyssh_gateway.monitor.connected.login import Login
 from pyssh_gateway.monitor.connected.registry import Registry
+from pyssh_gateway.monitor.connected.report_queue import Report, ReportQueue
 from pyssh_gateway.monitor.host_key_signing import HostKeySigner
-
-EVENTS_A_TURN = 32
-"""How many events of one process are logged in a turn of the loop: 3 ms. Other processes are served between two turns,
-and the rest of a flood waits in the socket of its own process."""
+from pyssh_gateway.monitor.log.writing import LogWriting
 
 SILENT_SECONDS = 30.0
 """How long a process may take for a report before it is killed. Its user may have stopped it, and then it does nothing
@@ -46,7 +53,7 @@ MAX_PAST = 256
 """How many connections are remembered after their end: a file server reports its last operations when its client has
 gone."""
 
-AFTERWARDS = (FileOperation, ForwardClosed, SessionClosed)
+AFTERWARDS = (FileOperation, ForwardClosed, RecordingEnded, RecordingStarted, SessionExited, SessionClosed)
 """Events that may be reported of a connection that is closed."""
 
 State = Literal["running", "leaving", "ended"]
@@ -57,7 +64,8 @@ class Services(msgspec.Struct, frozen=True):
 
     registry: Registry
     signer: HostKeySigner
-    publish: Callable[[AnyEvent], None]
+    publish: Publish
+    log: LogWriting
     kill: Callable[[Spawned], None]
     on_change: Callable[["PostauthClient"], None]
     loop: asyncio.AbstractEventLoop
@@ -85,9 +93,7 @@ class PostauthClient:
         self._loop = services.loop
         self._past: OrderedDict[str, Login] = OrderedDict()
         self._adopted: set[str] | None = None
-        self._events: deque[ipc.Told | ipc.Crashed] = deque()
-        self._paused = False
-        self._turn: asyncio.Handle | None = None
+        self._logged_before = services.log.progress.logged_of(spawned.id) if taken_over else 0
         self._answer: asyncio.Future[None] | None = None
         self._last_report = secrets.randbits(32)  # no number that an earlier monitor may have used
         self._tick = self._loop.call_later(REPORT_SECONDS, self._look_again)
@@ -97,6 +103,15 @@ class PostauthClient:
             decode=ipc.decode_from_postauth,
             on_message=self._heard,
             on_end=self._closed,
+        )
+        self._reports = ReportQueue(
+            self._messages,
+            self._loop,
+            on_report=self._report_came,
+            on_nonsense=self.end,
+            acknowledge=lambda number: self.tell(ipc.Logged(number)),
+            is_logging=lambda: services.log.has_begun,
+            taken_over=taken_over,
         )
         self._taken_over = taken_over
         if taken_over:
@@ -163,17 +178,10 @@ class PostauthClient:
 
     def _act(self, message: ipc.FromPostauth) -> None:
         match message:
-            case ipc.Happened(events=events, lost=lost):
-                if lost:
-                    error = f"{lost} events of the process of {self.user} were more than it could keep"
-                    self._services.publish(InternalError(where="postauth", error=error))
-                self._events.extend(map(ipc.unpack, events))
-                self._next_events()
-            case ipc.Crashed():
-                self._events.append(message)
-                self._next_events()
-            case ipc.Taken():
-                self._taken(message)
+            case ipc.Happened(first=first, events=events):
+                self._reports.take(first, *map(ipc.unpack, events))
+            case ipc.Crashed() | ipc.Lost() | ipc.Taken():
+                self._reports.take(message.number, message)
             case ipc.Sign():
                 self._sign(message)
             case ipc.Prove():
@@ -193,24 +201,17 @@ class PostauthClient:
         return client
 
     def _served(self, conn: str) -> Client | None:
-        """As `_own`, for a message that comes after `Taken`.
-
-        An earlier monitor may have died between reading `Taken` and writing it down.
-        """
+        """As `_own`, for a message that comes after `Taken`, which may have been lost."""
         client = self._own(conn)
         if client is not None and not client.login.taken and self._adopted is not None and conn in self._adopted:
-            self._taken(ipc.Taken(conn, "", ""))
+            self._confirm(client)
         return client
 
-    def _taken(self, told: ipc.Taken) -> None:
-        client = self._own(told.conn)
-        if client is None:  # the connection was given up meanwhile, and the process has been told to end it
-            return
-        is_on = client.login.taken  # true if its report to this monitor, which had just begun, has said so already
-        client.taken(told.client, told.cipher)
+    def _confirm(self, client: Client) -> None:
+        """The process serves the connection, but has not said so to this monitor."""
+        client.taken("", "")
+        client.authenticated()
         self._services.registry.keep(client)
-        if not is_on:
-            client.authenticated()
 
     def _sign(self, asked: ipc.Sign) -> None:
         """Sign now, or when it is this connection's turn again."""
@@ -237,28 +238,49 @@ class PostauthClient:
             return None
         return self._services.signer.prove(asked.blobs, client.login.session_id, asked.rsa)
 
-    # -- events -------------------------------------------------------------------------------------------------
+    # -- reports of what has happened -----------------------------------------------------------------------------
 
-    def _next_events(self) -> None:
-        """Log as many events as a turn may have; while some are left, no more messages are read."""
-        self._turn = None
-        try:
-            for _ in range(min(EVENTS_A_TURN, len(self._events))):
-                self._happened(self._events.popleft())
-        except ProtocolError as error:
-            self.end(str(error))
+    def acknowledge(self) -> None:
+        """The log is written from now on: say so if reports wait for that."""
+        self._reports.acknowledge()
+
+    def _report_came(self, number: int, report: Report) -> None:
+        if number <= self._logged_before:
+            self._logged_already(report)
+        else:
+            publish = partial(self._services.publish, origin=Origin(self.spawned.id, number))
+            match report:
+                case ipc.Taken():
+                    self._taken(report, publish)
+                case ipc.Lost(count=count):
+                    error = f"{count} events of the process of {self.user} were more than it could keep"
+                    publish(InternalError(where="postauth", error=error))
+                case _:
+                    self._happened(report, publish)
+
+    def _logged_already(self, report: Report) -> None:
+        """An earlier monitor has logged it, and may have been killed before it did the rest."""
+        match report:
+            case ConnectionClosed(conn=conn) if conn in self.clients:
+                self.clients[conn].is_over()
+                self._forget(self.clients[conn])
+            case ipc.Taken(conn=conn) if conn in self.clients and not self.clients[conn].login.taken:
+                self.clients[conn].taken(report.client, report.cipher, report.algorithms)
+                self._services.registry.keep(self.clients[conn])
+
+    def _taken(self, told: ipc.Taken, publish: Callable[[AnyEvent], None]) -> None:
+        client = self._own(told.conn)
+        if client is None:  # the connection was given up meanwhile, and the process has been told to end it
             return
-        if self._events:
-            if not self._paused:
-                self._messages.pause()
-            self._turn = self._loop.call_soon(self._next_events)
-        elif self._paused:
-            self._messages.resume()
-        self._paused = bool(self._events)
+        is_on = client.login.taken  # if reports were lost, it was concluded from something else
+        client.taken(told.client, told.cipher, told.algorithms)
+        if not is_on:
+            client.authenticated(publish)
+        self._services.registry.keep(client)
 
-    def _happened(self, told: ipc.Told | ipc.Crashed) -> None:
+    def _happened(self, told: ipc.Told | ipc.Crashed, publish: Callable[[AnyEvent], None]) -> None:
         if isinstance(told, ipc.Crashed) and not told.conn:
-            self._services.publish(InternalError(where=f"postauth of {self.user}", error=told.text))
+            publish(InternalError(where=f"postauth of {self.user}", error=told.text))
             return
         if self._taken_over and told.conn not in self.clients and told.conn not in self._past:
             return  # the earlier monitor has logged the connection's end; what is told after it is in no log
@@ -267,13 +289,13 @@ class PostauthClient:
         client = self._own(told.conn) if is_end else self._served(told.conn)
         past = self._past.get(told.conn)
         if isinstance(told, ipc.Crashed):
-            self._services.publish(InternalError(where="postauth", error=told.text, conn=told.conn))
+            publish(InternalError(where="postauth", error=told.text, conn=told.conn))
         elif client is not None:
-            client.happened(told)
+            client.happened(told, publish)
             if client.over:
                 self._forget(client)
         elif past is not None and isinstance(told, AFTERWARDS):
-            self._services.publish(msgspec.structs.replace(told, user=past.user, identity=past.identity))
+            publish(msgspec.structs.replace(told, user=past.user, identity=past.identity))
 
     def give_up(self, client: Client, reason: str) -> None:
         """End a connection, whatever the process does with it."""
@@ -315,8 +337,8 @@ class PostauthClient:
 
     def _go_on_with(self, client: Client, told: ipc.ConnectionFigures) -> None:
         """The process still serves a connection that an earlier monitor handed over."""
-        if not client.login.taken:  # if the process has said so at all, then to the earlier monitor
-            self._taken(ipc.Taken(client.id, "", ""))
+        if not client.login.taken:  # the process has lost its report of that
+            self._confirm(client)
         for session in told.sessions:
             client.adopt_session(session)
 
@@ -336,9 +358,8 @@ class PostauthClient:
     def close(self) -> None:
         """The monitor leaves: read no more messages."""
         self._messages.close()
+        self._reports.close()
         self._tick.cancel()
-        if self._turn is not None:
-            self._turn.cancel()
 
     def on_exit(self, _exited: object) -> None:
         """The spawner has reaped it. Its last messages are still in the socket, and are read before its end."""
@@ -358,9 +379,8 @@ class PostauthClient:
         self._set("ended")
         self._messages.close()
         self._tick.cancel()
-        if self._turn is not None:
-            self._turn.cancel()
-        self._events.clear()
+        self._reports.close()
+        self._services.log.progress.forget(self.spawned.id)
         self._services.registry.processes.discard(self)
         self._services.kill(self.spawned)
         for client in tuple(self.clients.values()):

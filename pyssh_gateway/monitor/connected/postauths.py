@@ -6,17 +6,18 @@ for that process's answer: either it stays, or another one is started.
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from pyssh_gateway.events import AnyEvent
+from pyssh_gateway.events.bus import Publish
 from pyssh_gateway.ipc.spawner_client import OnExit, Spawned, SpawnRefused
 from pyssh_gateway.monitor.connected.client import PROCESS_ENDED, Client, ClientServices
 from pyssh_gateway.monitor.connected.login import Login
 from pyssh_gateway.monitor.connected.postauth_client import PostauthClient, Services
 from pyssh_gateway.monitor.connected.registry import Registry
 from pyssh_gateway.monitor.host_key_signing import HostKeySigner
+from pyssh_gateway.monitor.log.writing import LogWriting
 
 UNUSED_SECONDS = 60.0
 """How long a process without connections stays, so that a person who works by single commands finds it at the next
@@ -44,12 +45,14 @@ class Postauths:
         spawner: Spawner,
         registry: Registry,
         signer: HostKeySigner,
-        publish: Callable[[AnyEvent], None],
+        publish: Publish,
         loop: asyncio.AbstractEventLoop,
+        *,
+        log: LogWriting,
     ) -> None:
         self._spawner = spawner
         self._loop = loop
-        self._services = Services(registry, signer, publish, spawner.kill, self._changed, loop)
+        self._services = Services(registry, signer, publish, log, spawner.kill, self._changed, loop)
         self._processes: dict[str, PostauthClient] = {}
         self._starting: dict[str, asyncio.Lock] = {}
         self._leaving: dict[str, asyncio.TimerHandle] = {}
@@ -101,6 +104,11 @@ class Postauths:
         self._processes[user] = process
         return process
 
+    def acknowledge(self) -> None:
+        """The log is written from now on: say so to those that wait for that."""
+        for process in self._processes.values():
+            process.acknowledge()
+
     # -- out of use ---------------------------------------------------------------------------------------------
 
     def _changed(self, process: PostauthClient) -> None:
@@ -128,6 +136,7 @@ class Postauths:
     def adopt(self, left_behind: tuple[Login, ...], services: ClientServices) -> None:
         """Go on with these connections, if their processes are still there; the others are closed in the log."""
         self._has_adopted = True
+        self._services.log.progress.keep({process.spawned.id for process in self._processes.values()})
         of_process: dict[int, dict[str, Client]] = {}
         processes = {process.spawned.id: process for process in self._processes.values()}
         for login in left_behind:

@@ -1,4 +1,4 @@
-"""The memory that a monitor leaves to the next one: a block of bytes, and the number of the log's last line.
+"""The memory that a monitor leaves to the next one: a block of bytes, behind what `log_progress` keeps.
 
 It is a memfd that the spawner holds and only the monitor writes. A monitor may be killed at any moment, also in the
 middle of a write. So everything is stored twice, and a write goes to the copy that is not in use (`Slot`). This module
@@ -12,18 +12,16 @@ from contextlib import suppress
 
 import msgspec
 
-SIZE = 1024 * 1024
+from pyssh_gateway.monitor.log.progress import PROGRESS_BYTES, put
+
+SIZE = 1024 * 1024 + PROGRESS_BYTES
 """Bytes of the whole file."""
 
-_NUMBER = struct.Struct("<QI")
-"""The number of a line of the log, and its checksum."""
-
-_NUMBERS_AT = (0, 64)
 _HEAD = struct.Struct("<QII")
 """The head of a slot: its sequence number, the length of the block that follows, and the checksum of both and of the
 block."""
 
-_SLOTS_AT = 4096
+_SLOTS_AT = PROGRESS_BYTES
 SLOT_BYTES = (SIZE - _SLOTS_AT) // 2
 MOST_BYTES = SLOT_BYTES - _HEAD.size
 """How long a block may be: 700 connections with an Ed25519 key, 300 with an RSA key of 4096 bits."""
@@ -63,21 +61,6 @@ class RegistryFile:
         self._put(head + block, _SLOTS_AT + sequence % 2 * SLOT_BYTES)
         self._sequence = sequence
 
-    def count(self, number: int) -> None:
-        """Record that the line `number` is about to be written to the log."""
-        data = number.to_bytes(8, "little")
-        self._put(_NUMBER.pack(number, zlib.crc32(data)), _NUMBERS_AT[number % 2])
-
-    def counted(self) -> int:
-        """The number of the last line that was written, or was about to be; 0 for none."""
-        found = [0]
-        for offset in _NUMBERS_AT:
-            with suppress(struct.error):  # nobody has written that far
-                number, checksum = _NUMBER.unpack(os.pread(self._descriptor, _NUMBER.size, offset))
-                if number and checksum == zlib.crc32(number.to_bytes(8, "little")):
-                    found.append(number)
-        return max(found)
-
     def _slot(self, index: int) -> Slot | None:
         offset = _SLOTS_AT + index * SLOT_BYTES
         with suppress(struct.error):
@@ -88,9 +71,7 @@ class RegistryFile:
         return None
 
     def _put(self, data: bytes, offset: int) -> None:
-        while data:
-            written = os.pwrite(self._descriptor, data, offset)
-            data, offset = data[written:], offset + written
+        put(self._descriptor, data, offset)
 
 
 def _checksum(sequence: int, block: bytes) -> int:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -26,7 +26,10 @@ from pyssh_gateway.monitor.lifetime.stop_jobs import SpawnerJobs
 
 
 class Surroundings(msgspec.Struct, frozen=True):
-    """The other parts of the monitor that these need. `start` begins a task that somebody else owns."""
+    """The other parts of the monitor that these need.
+
+    `start` begins a task that somebody else owns; `sign_log` signs the log, within so many seconds.
+    """
 
     spawner: MonitorSpawnerClient
     registry: Registry
@@ -35,6 +38,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     awake: Awake
     returning: Returning
     start: Callable[[Coroutine[Any, Any, None], str], object]
+    sign_log: Callable[[float], Awaitable[object]]
     clocks: Callable[[], Clocks]
     loop: asyncio.AbstractEventLoop
 
@@ -82,6 +86,7 @@ class Lifetime:
             needed=self._in_use,
             resumed=self.watch.resumed,
             stop_services=lambda: spawner.stop_services(config.boot.service),
+            sign_log=around.sign_log,
             elsewhere=self._elsewhere,
         )
         around.departure.when_signalled(self.leaving.hurry)

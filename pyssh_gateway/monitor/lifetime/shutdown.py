@@ -45,7 +45,7 @@ class Leaving:
 
     `needed` says whether there is a reason to stay up after all; `resumed` is told for how many seconds the machine was
     suspended. `stop_services` returns when the services have ended, within a time limit of their own; a suspended
-    machine keeps them.
+    machine keeps them. `sign_log` signs the log, within so many seconds.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Leaving:
         needed: Callable[[], bool],
         resumed: Callable[[float], None],
         stop_services: Callable[[], Awaitable[None]],
+        sign_log: Callable[[float], Awaitable[object]],
         elsewhere: Elsewhere,
     ) -> None:
         self._settings = self._next_settings = settings
@@ -74,6 +75,7 @@ class Leaving:
         self._needed = needed
         self._resumed = resumed
         self._stop_services = stop_services
+        self._sign_log = sign_log
         self._elsewhere = elsewhere
         self._came = False
         self._going = False
@@ -218,6 +220,7 @@ class Leaving:
 
     async def _sync(self) -> None:
         """Sync what has been written to the disk, the log above all: the machine's memory may not come back."""
+        await self._sign_log(DISK_SECONDS)
         await self._on_disk("sync", os.sync)
 
     async def _on_disk(self, step: str, work: Callable[[], None]) -> None:

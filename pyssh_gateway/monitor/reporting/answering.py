@@ -50,7 +50,7 @@ class Answering:
             registry=reporter.registry,
             idle=reporter.idle,
             sources=reporter.keyring.describe,
-            lost=lambda: audit.lost,
+            log=audit,
             awake=lambda: reporter.awake.seconds,
             for_nobody=lambda: reporter.for_nobody.summary().total,
             now=reporter.now,

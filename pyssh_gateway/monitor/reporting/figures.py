@@ -6,7 +6,7 @@ many series as it likes. This module knows nothing of HTTP.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import msgspec
 
@@ -48,6 +48,22 @@ class Family(msgspec.Struct, frozen=True):
     values: Values
 
 
+class Log(Protocol):
+    """What is asked of the log."""
+
+    @property
+    def lost(self) -> Mapping[str, int]:
+        """How many events are missing, by output."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it can't be written; None if it can."""
+
+    @property
+    def waiting(self) -> int:
+        """How many lines wait for it."""
+
+
 class Figures:
     """Subscribed to the bus by `observe`. `sources` and `lost` give the state of the key sources and of the log.
 
@@ -61,7 +77,7 @@ class Figures:
         registry: Clients,
         idle: IdleTracker,
         sources: Callable[[], tuple[SourceStatus, ...]],
-        lost: Callable[[], Mapping[str, int]],
+        log: Log,
         awake: Callable[[], float],
         for_nobody: Callable[[], Tally],
         now: Callable[[], float],
@@ -69,7 +85,7 @@ class Figures:
         self._registry = registry
         self._idle = idle
         self._sources = sources
-        self._lost = lost
+        self._written = log
         self._awake = awake
         self._for_nobody = for_nobody
         self._now = now
@@ -78,6 +94,7 @@ class Figures:
         self._logins: Counter[tuple[str, ...]] = Counter()
         self._opened: Counter[tuple[str, ...]] = Counter()
         self._forwards: Counter[tuple[str, ...]] = Counter()
+        self._unlogged: Counter[tuple[str, ...]] = Counter()
         self._refused = 0
         self._bytes_in = 0
         self._bytes_out = 0
@@ -86,6 +103,8 @@ class Figures:
         """Count an event."""
         event = record.event
         self._events[(str(event.__struct_config__.tag),)] += 1
+        if not record.seq:
+            self._unlogged[(getattr(event, "user", ""),)] += 1
         match event:
             case AuthAttempt(result="denied", code=code):
                 self._attempts["denied", code] += 1
@@ -156,9 +175,14 @@ class Figures:
         yield Family("gauge", "key_source_failing", "1: the last look at it failed.", ("source",), failing)
 
     def _log(self) -> Iterator[Family]:
-        lost: Values = {(where,): count for where, count in self._lost().items()}
-        yield Family("counter", "events_total", "Events, by name (docs/audit.md).", ("event",), self._events)
+        lost: Values = {(where,): count for where, count in self._written.lost.items()}
+        log = self._written
+        yield Family("gauge", "audit_writable", "0: the log can't be written.", (), {(): log.trouble is None})
+        yield Family("gauge", "audit_waiting", "Events that wait for the log.", (), {(): log.waiting})
+        yield Family("counter", "events_total", "Events, by name (docs/events.md).", ("event",), self._events)
         yield Family("counter", "events_dropped_total", "Events missing in the log.", ("output",), lost)
+        about = "Events that are not logged, because the account had used its share."
+        yield Family("counter", "events_over_share_total", about, ("user",), self._unlogged)
         yield Family("gauge", "info", "The version; always 1.", ("version",), {(__version__,): 1})
 
 

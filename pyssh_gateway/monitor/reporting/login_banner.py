@@ -13,9 +13,11 @@ import msgspec
 from pyssh_gateway.config.types import Config
 from pyssh_gateway.core.idle import explain
 from pyssh_gateway.core.idle.explain import LastLogin
+from pyssh_gateway.core.timestamps import timestamp
 from pyssh_gateway.events import (
     ConnectionAuthenticated,
     Identity,
+    PreviousLogin,
     Record,
 )
 from pyssh_gateway.monitor.lifetime.awake import Awake
@@ -72,6 +74,11 @@ class LoginBanner:
                 self._write()
             case _:
                 pass
+
+    def previous(self, who: Identity) -> PreviousLogin | None:
+        """The last login of a person who is just logging in: this login is no event yet."""
+        last = self._people.get(who.known_by[:MAX_NAME])
+        return None if last is None else PreviousLogin(timestamp(last.time), last.peer)
 
     def text(self, who: Identity) -> bytes:
         """The banner for a login shell of a person who is just logging in; empty if it is not wanted.

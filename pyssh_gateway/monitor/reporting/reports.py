@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from pyssh_gateway import __version__
+from pyssh_gateway.audit.log import AuditLog
 from pyssh_gateway.config.source import Endpoint, shown_endpoint
 from pyssh_gateway.core import control
 from pyssh_gateway.core.access.key_report import login_reports, revoked_list_reports, verdicts
@@ -48,6 +49,7 @@ class Reporter(msgspec.Struct, frozen=True):
     holds: Holds
     awake: Awake
     for_nobody: ForNobody
+    log: AuditLog
     host_keys: tuple[HostKey, ...]
     signer: HostKeySigner
     endpoints: tuple[Endpoint, ...]
@@ -106,6 +108,7 @@ class Reporter(msgspec.Struct, frozen=True):
                 one for one in host_certificates.reports(self.signer.certificates, self.clock()) if one.problem
             ),
             for_nobody=self._for_nobody(sources=asker.may_ask_everything),
+            log=self._log(),
         )
 
     async def sessions(self, asker: Asker) -> control.SessionsReply:
@@ -154,6 +157,12 @@ class Reporter(msgspec.Struct, frozen=True):
             ),
             others=known.others.count if sources else 0,
         )
+
+    def _log(self) -> control.LogReport | None:
+        trouble, lost = self.log.trouble, self.log.lost["file"]
+        if trouble is None and not lost:
+            return None
+        return control.LogReport(trouble, self.in_force.config.audit.required, self.log.waiting, lost)
 
     def _connections(self) -> tuple[control.ConnectionReport, ...]:
         return tuple(client.report() for client in self.registry.clients)

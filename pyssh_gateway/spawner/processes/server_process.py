@@ -1,4 +1,4 @@
-"""The server's own processes, forked: the monitor, preauth processes and postauth processes.
+"""The server's own processes, forked: the monitor, the recorder, preauth processes and postauth processes.
 
 `startup` passes in the function that each of them runs, so that the spawner imports none of their code.
 """
@@ -34,6 +34,9 @@ descriptor of the registry -> exit code."""
 RunPreauth = Callable[[socket.socket], int]
 """A preauth process's body: the socket to the monitor -> exit code. If the spawner is root, so is this at first."""
 
+RunRecorder = Callable[[socket.socket], int]
+"""The recorder's body: the socket to the spawner -> exit code. If the spawner is root, so is this at first."""
+
 RunPostauth = Callable[["Assignment"], int]
 """A postauth process's body: its assignment, which may come later -> exit code. If the spawner is root, so is this
 until it has taken its assignment."""
@@ -50,6 +53,7 @@ class ServerProcesses(msgspec.Struct, frozen=True):
     run_monitor: RunMonitor
     run_preauth: RunPreauth
     run_postauth: RunPostauth
+    run_recorder: RunRecorder
     import_ssh: Callable[[], None]
     monitor_keeps: Callable[[], frozenset[int]]
 
@@ -121,6 +125,17 @@ def start_preauth(processes: ServerProcesses, monitor: socket.socket, words: Las
         complain=child.with_traceback,
     )
     return child.start(setup, lambda: processes.run_preauth(socket.socket(fileno=3)))
+
+
+def start_recorder(processes: ServerProcesses, control: socket.socket, words: LastWords, inherited: Inherited) -> int:
+    """Fork the recorder; returns its pid. It gives up its rights itself."""
+    setup = Setup(
+        descriptors=(NULL, NULL, words.fileno(), control.fileno()),
+        inherited=inherited.for_server_process(),
+        ignored=IGNORED,
+        complain=child.with_traceback,
+    )
+    return child.start(setup, lambda: processes.run_recorder(socket.socket(fileno=3)))
 
 
 def start_postauth(processes: ServerProcesses, inherited: Inherited, spawner: socket.socket, words: LastWords) -> int:

@@ -125,6 +125,19 @@ PREAUTH = Profile(
 """One connection of a stranger: an asyncio loop, its sockets, memory, time, cryptography. No path, no new socket, no
 process, no memory that may be executed."""
 
+SEALER = Profile(
+    name="sealer",
+    allowed=_EVERYBODY,
+    conditional={
+        "fcntl": Condition(1, one_of=(F_GETFD, F_GETFL)),
+        "newfstatat": Condition(3, one_of=(AT_EMPTY_PATH,)),
+        "mmap": Condition(2, none_of=PROT_EXEC),
+        "mprotect": Condition(2, none_of=PROT_EXEC),
+    },
+    deadly=_DEADLY | _calls("accept accept4 bind clone clone3 connect listen socket socketpair"),
+)
+"""Compresses one file of the log into another one; both are open before. Nothing else."""
+
 _FILES = _calls(
     "access chdir chmod faccessat faccessat2 fchdir fchmod fchmodat fchmodat2 fdatasync flock fstatfs fsync ftruncate"
     " getcwd getdents64 link linkat lstat mkdir mkdirat newfstatat open openat pread64 preadv preadv2 pwrite64 pwritev"
@@ -176,4 +189,18 @@ POSTAUTH = Profile(
 """Runs as the user, with the calls for forwards, terminals and signals. The spawner starts the user's programs, which
 have no filter."""
 
-ALL = (PREAUTH, MONITOR, POSTAUTH)
+RECORDER = Profile(
+    name="recorder",
+    allowed=_EVERYBODY
+    | _calls("getdents64 lstat mkdir mkdirat newfstatat open openat readlink stat statx unlink unlinkat"),
+    conditional={
+        "ioctl": Condition(1, one_of=_DESCRIPTOR_REQUESTS),
+        "fcntl": Condition(1, one_of=(F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL, F_SETFL)),
+        "mmap": Condition(2, none_of=PROT_EXEC),
+        "mprotect": Condition(2, none_of=PROT_EXEC),
+    },
+    deadly=_DEADLY | _calls("accept accept4 bind connect listen socket"),
+)
+"""Makes, writes and removes files below one directory, which is its root. No new socket, no process, no thread."""
+
+ALL = (PREAUTH, MONITOR, POSTAUTH, RECORDER)

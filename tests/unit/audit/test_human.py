@@ -1,4 +1,4 @@
-"""How each event is shown: to a person at a terminal, and in docs/audit.md."""
+"""How each event is shown: to a person at a terminal, and in docs/events.md."""
 
 import os
 import pty
@@ -10,18 +10,19 @@ import msgspec
 import pytest
 
 from pyssh_gateway import events as ev
-from pyssh_gateway.audit.human import MAX_LINE, human_gap, human_line, wants_colour, wants_human
+from pyssh_gateway.audit.human import MAX_LINE, human_gap, human_line
+from pyssh_gateway.audit.human_view import wants_colour, wants_human
 from pyssh_gateway.audit.log import FILE_NAME, AuditLog
 from tests.support.places import ROOT
 
-DOCUMENT = ROOT / "docs" / "audit.md"
+DOCUMENT = ROOT / "docs" / "events.md"
 # 2026-01-02T03:04:05.678901Z
 TIME = 1767323045.678901
 SHA = "SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCARLviKw6E5SY8"
 
 AMOS = ev.Identity("github:example", 583231, SHA)
 
-# One event of each kind; docs/audit.md shows each as the log writes it.
+# One event of each kind; docs/events.md shows each as the log writes it.
 EXAMPLES: tuple[ev.AnyEvent, ...] = (
     ev.ServerStarted(
         version="0.1.0",
@@ -55,6 +56,7 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
     ),
     ev.AuditReopened(),
     ev.AuditLost(reason="audit_dir /data/audit: not a directory; set audit_dir to one"),
+    ev.AuditLimited(user="amos", lost=1200),
     ev.GatewayCrashed(pid=7, cause="killed by SIGSEGV", sessions=0),
     ev.InternalError(where="session", error="Traceback (most recent call last):\n  ...\nKeyError: 's1'", conn="c1"),
     ev.KeysLoaded(
@@ -98,6 +100,19 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
         cipher="aes256-gcm@openssh.com",
         seconds=0.068,
         identity=AMOS,
+        hassh="ec7378c1a92f5a8dde7e8b7a1ddf33d1",
+        hassh_server="9ce2a2c0a1b1b3c8d2b3a7c1a1f0e0d5",
+        algorithms=ev.Algorithms(
+            kex="sntrup761x25519-sha512@openssh.com",
+            host_key="ssh-ed25519",
+            cipher_in="aes256-gcm@openssh.com",
+            cipher_out="aes256-gcm@openssh.com",
+            mac_in="",
+            mac_out="",
+            compression_in="none",
+            compression_out="none",
+        ),
+        previous=ev.PreviousLogin("2026-01-01T17:20:11.120000Z", "203.0.113.5"),
     ),
     ev.ConnectionClosed(
         conn="c1",
@@ -109,6 +124,8 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
         bytes_out=1204224,
         goodbye=True,
         identity=AMOS,
+        client="OpenSSH_9.9",
+        hassh="ec7378c1a92f5a8dde7e8b7a1ddf33d1",
     ),
     ev.ConnectionRevoked(
         conn="c1",
@@ -137,6 +154,15 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
         pid=12,
         identity=AMOS,
     ),
+    ev.SessionExited(
+        conn="c1",
+        session="c1.1",
+        user="amos",
+        exit_status=7,
+        exit_signal=None,
+        seconds=1.5,
+        identity=AMOS,
+    ),
     ev.SessionClosed(
         conn="c1",
         session="c1.1",
@@ -146,6 +172,18 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
         exit_signal=None,
         bytes_in=12,
         bytes_out=20480,
+        seconds=3.21,
+        identity=AMOS,
+    ),
+    ev.RecordingStarted(conn="c1", session="c1.1", user="amos", file="amos/c1.1.cast.zst", input=False, identity=AMOS),
+    ev.RecordingEnded(
+        conn="c1",
+        session="c1.1",
+        user="amos",
+        file="amos/c1.1.cast.zst",
+        reason="session ended",
+        bytes=20480,
+        missing=0,
         seconds=3.21,
         identity=AMOS,
     ),
@@ -218,6 +256,7 @@ config   can't be used, the old one stays in force: limits.login_grace: expected
 to 10m, got "soon" (from /etc/pyssh-gateway/config.toml)
 log      the file was moved or deleted; this is a new one
 log      can't be opened anew, and goes on where it was: audit_dir /data/audit: not a directory; set audit_dir to one
+log      amos has used its share: 1200 of its events are not logged
 crash    the monitor (process 7) died: killed by SIGSEGV; 0 sessions ended with it
 bug      session on c1
           | Traceback (most recent call last):
@@ -237,7 +276,10 @@ revoked  amos on c1 is off in 10s: the key {SHA} of github:example has been revo
 revoked  amos on c1 stays on after all: the key {SHA} of github:example is back
 denied   amos on c1: x11-req: not served
 session  c1.1 amos exec make on /dev/pts/0 (xterm), pid 12
+exit     c1.1 amos exit 7 after 1.5s; its output is still open
 ended    c1.1 amos exit 7 after 3.21s: the process ended; 12 B in, 20.0 KiB out
+record   c1.1 amos in amos/c1.1.cast.zst
+record   c1.1 amos: session ended
 sftp     c1.1 amos file.closed /home/amos/notes.txt write create truncate ok; 20.0 KiB in, 0 B out
 listen   c1 amos forwarded-tcpip from localhost:8080
 forward  c1 amos direct-tcpip 127.0.0.1:8080
@@ -278,6 +320,11 @@ idle     Stopping machine. Goodbye!"""
             {"origin": "last-good", "changed": False, "refused": 0, "refusals": ()},
             "from the last good copy, unchanged",
         ),
+        (
+            ev.KeysLoaded,
+            {"origin": "last-good", "changed": True, "accepted": 1, "refused": 0, "refusals": ()},
+            "1 key from the last good copy",
+        ),
         (ev.HostCertificateLoaded, {"problem": "it expired 3d ago"}, "cert.pub is not offered: it expired 3d ago"),
         (ev.HostCertificateLoaded, {"principals": ()}, "for any host"),
         (
@@ -301,9 +348,11 @@ idle     Stopping machine. Goodbye!"""
             "1900 more connections within 20s, the last from [2001:db8::5]:50023: too many unauthenticated connections",
         ),
         (ev.SessionOpened, {"tty": "", "command": "", "kind": "shell"}, "c1.1 amos shell, pid 12"),
+        (ev.SessionExited, {}, "c1.1 amos exit 7 after 1.5s; its output is still open"),
         (ev.SessionClosed, {"exit_status": None, "exit_signal": "KILL"}, "killed by KILL"),
         (ev.SessionClosed, {"exit_status": None, "bytes_out": 2**50}, "left its process running after 3.21s"),
         (ev.SessionClosed, {"bytes_out": 2**50}, "1024.0 TiB out"),
+        (ev.RecordingEnded, {"missing": 2048}, "c1.1 amos: session ended; 2.0 KiB missing"),
         (ev.BackgroundWork, {"seconds": 0}, "make, cc1plus of amos has stopped"),
         (ev.ServiceStarted, {"restarts": 0}, "dockerd runs as pid 20"),
         (ev.ServiceEnded, {"again": None}, "ended with exit code 1 and is not started again"),
@@ -373,7 +422,7 @@ def test_there_is_an_example_of_every_event() -> None:
 
 @pytest.mark.parametrize("event", EXAMPLES, ids=lambda event: str(event.__struct_config__.tag))
 def test_the_document_is_true(event: ev.AnyEvent, tmp_path: Path) -> None:
-    """docs/audit.md has a section for the event, with exactly its fields and exactly the line that the log writes."""
+    """docs/events.md has a section for the event, with exactly its fields and exactly the line that the log writes."""
     tag = event.__struct_config__.tag
     section = DOCUMENT.read_text(encoding="utf-8").split(f"\n### `{tag}`\n")[1].split("\n### ")[0].split("\n## ")[0]
     fields = [field.name for field in msgspec.structs.fields(event)]

@@ -17,8 +17,11 @@ import structlog
 
 from pyssh_gateway import events as ev
 from pyssh_gateway.audit.human import human_line
-from pyssh_gateway.audit.log import FILE_NAME, AuditLog, AuditLogError
+from pyssh_gateway.audit.log import FILE_NAME, SAVED_BYTES, AuditLog, AuditLogError
+from pyssh_gateway.audit.log_file import STATE_NAME, LogPlace
 from pyssh_gateway.audit.output import MAX_QUEUED_BYTES, MAX_QUEUED_LINES, LineWriter
+from pyssh_gateway.audit.writing import MAX_WAITING_LINES
+from pyssh_gateway.core.idle.what_if.numbering import OTHERS_NUMBERS
 from tests.support.waiting import PATIENCE
 
 # 2026-01-02T03:04:05.678901Z
@@ -206,6 +209,43 @@ def test_an_old_log_is_continued(directory: Path) -> None:
     assert [each["seq"] for each in bench.events()] == [1, 2]
 
 
+def test_a_start_after_a_death_goes_on_where_the_log_ends(directory: Path) -> None:
+    """A server that was killed has written its state a while ago: numbers and names of connections still go on."""
+    first = Bench(directory)
+    seq = 0
+    while first.log.size < 3 * SAVED_BYTES:
+        seq += 1
+        conn = first.log.name_connection()
+        first.log(record(ev.ConnectionOpened(conn=conn, peer="203.0.113.5", peer_port=50022), seq))
+    beside = Bench(directory)  # the first one still writes
+    assert beside.log.seq == seq + OTHERS_NUMBERS
+    for fd in Path("/proc/self/fd").iterdir():  # it dies
+        if fd.exists() and fd.samefile(directory / STATE_NAME):
+            fcntl.flock(int(fd.name), fcntl.LOCK_UN)
+    again = Bench(directory)
+    assert (again.log.seq, again.log.connections) == (seq, seq)
+    assert not again.log.is_counted
+    assert again.log.catch_up()
+    assert (again.log.tree.size, again.log.is_counted) == (seq, True)
+    again.log.knows_connections(["c90", f"c{seq + 5}", "3fa9c1d2e4", "cx"])
+    assert again.log.name_connection() == f"c{seq + 6}"
+    for bench in (first, beside, again):
+        bench.finish()
+
+
+def test_the_disk_is_waited_for_elsewhere(directory: Path) -> None:
+    """What syncs the lines to the disk is a function for a thread, which works even after the file has been left."""
+    bench = Bench(directory)
+    bench.log(record(TICK))
+    sync = bench.log.syncer()
+    before = open_files()
+    bench.finish()
+    sync()
+    with pytest.raises((OSError, ValueError), match="descriptor"):
+        sync()
+    assert len(open_files()) < len(before)
+
+
 def open_files() -> dict[int, Path]:
     """This process's descriptors, and what each is open on."""
     return {int(link.name): link.readlink() for link in Path("/proc/self/fd").iterdir() if link.exists()}
@@ -222,20 +262,56 @@ def file_size_limit(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
 
+def test_a_file_that_is_gone_is_trouble_until_there_is_another(directory: Path) -> None:
+    """Lines that go to a file which nobody finds are in trouble, too, since the first failure to open another one."""
+    bench = Bench(directory)
+    (directory / FILE_NAME).unlink()
+    bench.log(record(TICK))
+    bench.log.misplaced("no room", TIME)
+    bench.log.misplaced("no room", TIME + 60)
+    assert bench.log.trouble == "no room, since 2026-01-02T03:04:05.678901Z"
+    assert bench.log.reopen(*LogPlace(directory).open_all())
+    assert_no_trouble(bench.log)
+    assert [each["seq"] for each in bench.events()] == [1]
+    bench.finish()
+
+
+def assert_no_trouble(log: AuditLog) -> None:
+    """Nothing waits or is lost."""
+    assert log.trouble is None
+    assert (log.waiting, log.lost["file"]) == (0, 0)
+
+
 def test_a_full_disk_is_told_once_and_survived(directory: Path) -> None:
-    """On a full disk the server goes on and says so once; when there is room again, every new line is complete."""
+    """On a full disk the server goes on and says so once; when there is room again, the lines are written in order."""
     bench = Bench(directory)
     bench.log(record(TICK, 1))
     with file_size_limit(len(bench.file()) + 10):
         bench.log(record(TICK, 2))
         bench.log(record(TICK, 3))
+        assert [each["seq"] for each in bench.events()] == [1]
+        assert bench.log.trouble == f"{directory / FILE_NAME}: File too large, since 2026-01-02T03:04:05.678901Z"
+        assert bench.log.waiting == 2
     bench.log(record(TICK, 4))
-    first, torn, last = bench.file().splitlines()
-    assert (json.loads(first)["seq"], len(torn), json.loads(last)["seq"]) == (1, 10, 4)
+    assert [each["seq"] for each in bench.events()] == [1, 2, 3, 4]
+    assert_no_trouble(bench.log)
     (told,) = bench.problems
     assert str(directory / FILE_NAME) in told
     assert len(bench.finish()) == 4
-    assert bench.problems[1:] == [f"audit log: 2 events are missing in {directory / FILE_NAME}"]
+    assert len(bench.problems) == 1
+
+
+def test_only_what_exceeds_the_bound_is_lost_on_a_full_disk(directory: Path) -> None:
+    """The lines that wait for room are bounded: later ones are lost, counted and told; none is cut or out of order."""
+    bench = Bench(directory)
+    with file_size_limit(10):
+        for seq in range(1, MAX_WAITING_LINES + 4):
+            bench.log(record(TICK, seq))
+    assert bench.log.write_waiting()
+    assert [each["seq"] for each in bench.events()] == list(range(1, MAX_WAITING_LINES + 1))
+    assert bench.log.lost["file"] == 3
+    bench.finish()
+    assert bench.problems[1:] == [f"audit log: 3 events are missing in {directory / FILE_NAME}"]
 
 
 def test_a_partial_write_is_completed() -> None:

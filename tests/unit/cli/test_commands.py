@@ -207,6 +207,34 @@ def test_status_tells_who_is_on(answers: Answers, run: Run, place: Path) -> None
     ]
 
 
+@pytest.mark.parametrize(
+    ("log", "lines"),
+    [
+        (control.LogReport(None, False, 0, 1), ["", "lost for the log since the start: 1 event"]),
+        (
+            control.LogReport("/audit: full", False, 7, 0),
+            ["", "the log can't be written: /audit: full", "  nobody is kept out; 7 events in memory"],
+        ),
+        (
+            control.LogReport("/audit: full", True, 1, 2),
+            [
+                "",
+                "the log can't be written: /audit: full",
+                "  nobody gets in, but by break_glass; 1 event in memory",
+                "  lost for the log since the start: 2 events",
+            ],
+        ),
+    ],
+)
+def test_status_tells_what_is_wrong_with_the_log(
+    answers: Answers, run: Run, log: control.LogReport, lines: list[str]
+) -> None:
+    """Protects the record: a log that can't be written, or has lost events, is said, and whom that keeps out."""
+    answers.status = msgspec.structs.replace(STATUS, log=log)
+    shown = run("status")[1].splitlines()
+    assert any(shown[begin : begin + len(lines)] == lines for begin in range(len(shown)))
+
+
 def test_status_for_programs(answers: Answers, run: Run) -> None:
     """Protects scripts: `--json` gives one line of JSON with everything that people see."""
     code, out, _ = run("status", "--json")

@@ -203,6 +203,15 @@ def test_check_finds_all_that_is_wrong(run: Run, place: Path, github: FakeGitHub
     assert report["problems"] == [problem.removeprefix("! ") for problem in problems]
 
 
+def test_check_names_the_collectors_of_events(run: Run) -> None:
+    """Protects the secrecy of the log: one sees where else it goes, and no token."""
+    more = '[audit]\nsyslog = "tls://logs.example:6514"\notlp = "https://c.example"\notlp_headers = ["token=sesame"]\n'
+    code, out, _ = run("check", more=more)
+    assert code == 0
+    assert "events are sent, too, by\n  syslog to tls://logs.example:6514\n  OTLP to https://c.example\n" in out
+    assert "sesame" not in out
+
+
 def test_check_sees_a_port_that_is_taken(run: Run) -> None:
     """Protects a start from its most common obstacle: `check` reports a port that is taken, and by which process."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -14,8 +14,9 @@ import pytest
 
 from pyssh_gateway.cli import main
 from pyssh_gateway.cli.output import printing
-from pyssh_gateway.cli.reference.commands import COMMANDS, JSON
+from pyssh_gateway.cli.reference.commands import COMMANDS
 from pyssh_gateway.cli.reference.model import Command
+from pyssh_gateway.cli.reference.shared_options import JSON
 from pyssh_gateway.core import control, control_reports
 from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE
@@ -25,6 +26,8 @@ WORDS = {
     "keys test": ("/nowhere/id.pub",),
     "keys accept": ("github:example",),
     "completion": ("bash",),
+    "audit search": ("rm -rf",),
+    "audit show": ("c1.1",),
 }
 """The arguments that commands need in order to run at all."""
 

@@ -1,14 +1,15 @@
 """cli.what_if: what it prints, refuses and reads."""
 
 import json
-import os
-import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pyssh_gateway.audit.log_reading import LONGEST_LINE, NoLog, lines
+from pyssh_gateway.audit import header as headers
+from pyssh_gateway.audit.header import Header
+from pyssh_gateway.audit.segments import LONGEST_LINE, sealed_name
+from pyssh_gateway.audit.zstd import ZstdFile
 from pyssh_gateway.cli import what_if
 from pyssh_gateway.cli.main import run
 from pyssh_gateway.config.types import Idle
@@ -129,19 +130,17 @@ def test_another_file(config: Path, capsys: pytest.CaptureFixture[str], tmp_path
     moved = (config.parent / "events.jsonl").rename(tmp_path / "copy")
     assert answer(config, capsys, "--log", str(moved))["recorded"]["starts"] == 1
     assert run(["idle", "what-if", "--config", str(config)], {}) == 1
-    assert "there is no log at" in capsys.readouterr().err
+    assert "there is no log in" in capsys.readouterr().err
 
 
-def test_a_pipe_in_its_place_is_refused(tmp_path: Path) -> None:
-    """Protects from waiting for ever for a writer."""
-    os.mkfifo(tmp_path / "log")
-    assert stat.S_ISFIFO((tmp_path / "log").stat().st_mode)
-    with pytest.raises(NoLog, match="is not a file"):
-        lines(tmp_path / "log")
-
-
-def test_the_lines_of_a_file(tmp_path: Path) -> None:
-    """Lines come whole and in order, long ones cut off, and not one that is still being written."""
-    log = tmp_path / "log"
-    log.write_bytes(b"one\n\n" + b"x" * (3 * LONGEST_LINE) + b"\ntwo\nthr")
-    assert list(lines(log)) == [b"one\n", b"\n", b"x" * LONGEST_LINE, b"two\n"]
+def test_all_files_of_the_log(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A log that was cut into files is read over all of them, and headers are not lines."""
+    log = config.parent / "events.jsonl"
+    before = log.read_bytes().splitlines(keepends=True)
+    first = config.parent / sealed_name(0, compressed=True)
+    with first.open("wb") as file, ZstdFile(file, "wb") as packed:
+        packed.write(b"".join(before[:4]))
+    log.write_bytes(headers.encode(Header(4, ("A" * 43 + "=",))) + b"\n" + b"".join(before[4:]))
+    found = answer(config, capsys)
+    assert (found["lines"], found["damaged"], found["recorded"]["awake"]) == (8, 0, 7260.0)
+    assert answer(config, capsys, "--log", str(first))["lines"] == 4

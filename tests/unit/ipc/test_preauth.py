@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyssh_gateway.core.strangers.hassh import PATTERN as HASSH
 from pyssh_gateway.ipc.preauth import (
     HASH_BYTES,
     MAX_CRASH,
@@ -23,6 +24,7 @@ from pyssh_gateway.ipc.preauth import (
     Ended,
     FromMonitor,
     FromPreauth,
+    Greeted,
     OfferedKey,
     Serve,
     Sign,
@@ -56,6 +58,7 @@ from_preauth = st.one_of(
     st.builds(Sign, short, hashes),
     st.builds(Attempt, short, names, names, st.binary(max_size=100), st.none() | st.binary(max_size=100)),
     st.just(CiphersMissing()),
+    st.builds(Greeted, st.binary(max_size=MAX_IDENTIFICATION), *[st.from_regex(HASSH, fullmatch=True)] * 2),
     st.builds(Ended, names, st.booleans(), counts, counts, names),
     st.builds(State, st.binary(max_size=100)),
 )

@@ -44,7 +44,9 @@ class Postauth:
         self.monitors: asyncio.Queue[socket.socket] = asyncio.Queue()
         self.lost = asyncio.Event()
         loop = asyncio.get_running_loop()
-        self.client = PostauthSpawnerClient(ours, loop, self.lost.set, self.monitors.put_nowait)
+        self.recorders: asyncio.Queue[socket.socket] = asyncio.Queue()
+        put, record = self.monitors.put_nowait, self.recorders.put_nowait
+        self.client = PostauthSpawnerClient(ours, loop, self.lost.set, put, record)
 
     async def spawn(self) -> str:
         """Start a process that will be refused; returns the reason."""

@@ -25,6 +25,7 @@ from pyssh_gateway.ipc.crash import Crash
 from pyssh_gateway.keys.host_keys import load_or_create
 from pyssh_gateway.monitor.app import Monitor
 from pyssh_gateway.monitor.facts import Facts
+from pyssh_gateway.monitor.log.checkpoints.signer import Signer
 from pyssh_gateway.monitor.opening import Given
 from tests.support.monitor import ALGORITHM, HASH, People, Process
 from tests.support.snapshots import USER
@@ -127,7 +128,7 @@ class Machine:
         asking.listen()
         out = os.open(os.devnull, os.O_WRONLY)
         audit = AuditLog.open(self.directory, stdout_fd=out, human=False, colour=False, on_problem=pytest.fail)
-        given = Given([self.listening.dup()], spawner.monitor, asking, None, self.memory, os.geteuid())
+        given = Given([self.listening.dup()], spawner.monitor, asking, None, self.memory, os.geteuid(), Signer(None))
         monitor = Monitor(facts, given, self.host_keys, audit, asyncio.get_running_loop())
         running = asyncio.ensure_future(monitor.run())
         try:
@@ -170,7 +171,7 @@ class Machine:
         stranger.say_preauth(preauth.State(b"opaque"))
         process = await spawner.process(spawner.postauths)
         told = await process.hear_monitor(postauth.TakeConnection)
-        process.say(postauth.Taken(told.conn, "SSH-2.0-Test", "aes128-gcm@openssh.com"))
+        process.taken(told.conn)
         return client, told.conn, process
 
 

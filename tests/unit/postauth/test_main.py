@@ -18,6 +18,7 @@ from pyssh_gateway.events import (
     ForwardOpened,
     RequestDenied,
     SessionClosed,
+    SessionExited,
     SessionOpened,
 )
 from pyssh_gateway.ipc import postauth as messages
@@ -358,6 +359,63 @@ def test_a_closed_account_forwards_nothing() -> None:
                 await client.open_connection("127.0.0.1", 1)
             server.refusal = "closed"
             assert (await client.run("true")).exit_status == 254
+
+    asyncio.run(go())
+
+
+def test_a_revoked_key_and_a_log_that_is_missing_are_two_reasons() -> None:
+    """Protects the end of a revoked key: a log that is written again opens nothing for it."""
+
+    async def go() -> None:
+        async with played_server() as server, server.client(unlogged="no log") as client:
+            with pytest.raises(asyncssh.ChannelOpenError, match="no log"):
+                await client.run("true")
+            server.say(messages.Revoke("c1", "the key has been revoked"))
+            server.say(messages.Revoke("c1", None, "log"))
+            server.say(messages.Report(1))
+            await server.until_heard(messages.Reported)  # it has obeyed
+            with pytest.raises(asyncssh.ChannelOpenError, match="the key has been revoked"):
+                await client.run("true")
+            server.say(messages.Revoke("c1", None))
+            server.say(messages.Report(2))
+            await server.until_heard(messages.Reported, 2)
+            assert (await client.run("true")).exit_status == 0
+
+    asyncio.run(go())
+
+
+def test_an_exit_is_told_when_the_log_has_it() -> None:
+    """Protects the log: until it has the session's end, with all bytes, the client gets neither exit nor EOF."""
+
+    async def go() -> None:
+        async with played_server() as server, server.client() as client:
+            assert (await client.run("true")).exit_status == 0
+            server.logs = False
+            running = await client.create_process("echo output; exit 7")
+            closed = await server.until_heard(SessionClosed, 2)
+            assert (closed.exit_status, closed.bytes_out) == (7, 7)
+            assert await running.stdout.readexactly(7) == "output\n"
+            assert not running.stdout.at_eof()
+            assert running.exit_status is None
+            server.log()
+            await running.wait()
+            assert running.exit_status == 7
+
+    asyncio.run(go())
+
+
+def test_an_exit_before_the_end_is_logged_by_itself() -> None:
+    """Protects the log of a command that leaves a process behind: its client is told the exit, so the log has it."""
+
+    async def go() -> None:
+        async with played_server() as server, server.client() as client:
+            running = await client.create_process("sleep 1000 & echo $!; exit 7")
+            left = int(await running.stdout.readline())
+            assert (await server.until_heard(SessionExited)).exit_status == 7
+            assert not [event for event in server.events if isinstance(event, SessionClosed)]
+            os.kill(left, signal.SIGKILL)
+            await running.wait()
+            assert running.exit_status == (await server.until_heard(SessionClosed)).exit_status == 7
 
     asyncio.run(go())
 

@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from pyssh_gateway.events import FileOperation, Identity, RequestDenied
+from pyssh_gateway.events import FileOperation, Identity, RequestDenied, SessionClosed
 from pyssh_gateway.ipc import postauth as messages
-from pyssh_gateway.ipc.postauth import FromMonitor, Happened
+from pyssh_gateway.ipc.postauth import FromMonitor, Happened, Logged, Lost
 from pyssh_gateway.ipc.spawner import MAX_MESSAGE, ProtocolError, socket_pair
 from pyssh_gateway.postauth import monitor_link
-from pyssh_gateway.postauth.monitor_link import KEPT, MAX_WAITING, MAX_WAITING_BYTES, MonitorLink, Unanswered
+from pyssh_gateway.postauth.monitor_link import MonitorLink, Unanswered
+from pyssh_gateway.postauth.outgoing import KEPT, MAX_WAITING, MAX_WAITING_BYTES, MORE_ENDS
 from pyssh_gateway.system.descriptors import close_all
 from tests.support import leaks
 from tests.support.waiting import PATIENCE
@@ -36,6 +37,7 @@ class Monitor:
         self.nonsense: asyncio.Queue[str] = asyncio.Queue()
         self.ended = asyncio.Event()
         self.is_order = True
+        self.heard = 0
         self.link = MonitorLink(
             asyncio.get_running_loop(),
             on_order=self._order,
@@ -43,6 +45,7 @@ class Monitor:
             on_nonsense=self.nonsense.put_nowait,
         )
         self.end: socket.socket
+        self._has_begun = False
         self.begin()
 
     def _order(self, order: FromMonitor, descriptors: list[int]) -> None:
@@ -52,6 +55,9 @@ class Monitor:
 
     def begin(self) -> None:
         """Connect as a monitor, the first or a later one."""
+        if self._has_begun:
+            self.end.close()
+        self._has_begun = True
         self.end, theirs = socket_pair()
         self.end.setblocking(False)
         self.link.connect(theirs)
@@ -71,14 +77,23 @@ class Monitor:
         losses: list[tuple[int, int]] = []
         while len(heard) + sum(lost for _, lost in losses) < count:
             message = await self.hear()
+            if isinstance(message, Lost):
+                losses.append((len(heard), message.count))
+                self.heard = message.number
+                continue
             assert isinstance(message, Happened)
-            if message.lost:
-                losses.append((len(heard), message.lost))
-            for packed in message.events:
+            for number, packed in enumerate(message.events, message.first):
                 event = messages.unpack(packed)
                 assert isinstance(event, RequestDenied)
                 heard.append(event.request)
+                self.heard = number
         return heard, losses
+
+    async def log(self, number: int | None = None) -> None:
+        """Say that all events that were heard are in the log, or those up to `number`."""
+        self.say(Logged(self.heard if number is None else number))
+        self.say(messages.Leave())
+        assert (await self.orders.get())[0] == messages.Leave()  # it has read both
 
 
 @asynccontextmanager
@@ -96,6 +111,21 @@ async def monitor() -> AsyncIterator[Monitor]:
 def denied(request: str, reason: str = "no") -> RequestDenied:
     """An event."""
     return RequestDenied(conn="c1", user="amos", request=request, reason=reason)
+
+
+def ended() -> SessionClosed:
+    """The end of a session."""
+    return SessionClosed(
+        conn="c1",
+        session="c1.1",
+        user="",
+        reason="exited",
+        exit_status=7,
+        exit_signal=None,
+        bytes_in=1,
+        bytes_out=2,
+        seconds=0.5,
+    )
 
 
 def test_events_arrive_in_their_order_and_nobody_is_named() -> None:
@@ -116,6 +146,8 @@ def test_events_arrive_in_their_order_and_nobody_is_named() -> None:
             ]
             assert await one.hear() == messages.Busy()
             assert await one.hear_events(1) == (["c"], [])
+            assert not one.link.has_told_all
+            await one.log()
             assert one.link.has_told_all
 
     asyncio.run(go())
@@ -140,8 +172,30 @@ def test_a_monitor_that_does_not_read_costs_events_and_no_memory() -> None:
             for at, more in losses:
                 assert heard[place:at] == [f"{number + lost}" for number in range(place, at)]
                 place, lost = at, lost + more
+            await one.log()
             one.link.happened(denied("again"))
             assert await one.hear_events(1) == (["again"], [])
+
+    asyncio.run(go())
+
+
+def test_a_monitor_that_writes_nothing_down_costs_events_and_no_memory() -> None:
+    """Protects the process from a monitor that reads, but whose log is stuck: what was sent counts, too."""
+
+    async def go() -> None:
+        async with monitor() as one:
+            for number in range(MAX_WAITING):
+                one.link.happened(denied(f"{number}"))
+            await one.hear_events(MAX_WAITING)
+            one.link.happened(denied("one more"))
+            assert await one.hear_events(1) == ([], [(0, 1)])
+            one.link.happened(ended())  # a client waits for this one
+            message = await one.hear()
+            assert isinstance(message, Happened)
+            assert messages.unpack(message.events[0]) == ended()
+            one.begin()  # the next one gets all of it
+            heard, losses = await one.hear_events(MAX_WAITING + 1)
+            assert (len(heard), losses) == (MAX_WAITING, [(MAX_WAITING, 1)])
 
     asyncio.run(go())
 
@@ -159,9 +213,36 @@ def test_long_events_are_bounded_by_their_bytes() -> None:
             heard, losses = await one.hear_events(2 * MAX_WAITING_BYTES // 100_000)
             assert len(heard) * 100_000 <= MAX_WAITING_BYTES
             assert [lost for _, lost in losses] == [2 * MAX_WAITING_BYTES // 100_000 - len(heard)]
+            await one.log()
             one.link.happened(denied("x" * MAX_MESSAGE + "end"))
             (text,), losses = await one.hear_events(1)
             assert (len(text), text[-4:], losses) == (2 * KEPT, "xend", [])
+
+    asyncio.run(go())
+
+
+def test_long_events_do_not_keep_an_end_from_the_log() -> None:
+    """Protects what a client is told: there is room for ends of sessions after events that have filled all bytes."""
+
+    async def go() -> None:
+        async with monitor() as one:
+            one.end.close()
+            await one.ended.wait()
+            for _ in range(2 * MAX_WAITING_BYTES // 100_000):
+                one.link.happened(denied("x" * 100_000))
+            one.link.happened(denied("x" * (MAX_WAITING_BYTES % 100_000 - 1000)))
+            one.link.happened(denied("x" * 500))
+            for _ in range(MORE_ENDS):
+                one.link.happened(ended())
+            one.begin()
+            ends = 0
+            while ends < MORE_ENDS:
+                message = await one.hear()
+                if isinstance(message, Happened):
+                    ends += sum(messages.unpack(event) == ended() for event in message.events)
+                else:
+                    assert isinstance(message, Lost)
+                    assert not ends
 
     asyncio.run(go())
 
@@ -178,7 +259,7 @@ def test_messages_other_than_events_are_bounded_as_well() -> None:
             one.begin()
             for _ in range(MAX_WAITING):
                 assert await one.hear() == messages.Busy()
-            assert await one.hear() == Happened((), 3)
+            assert await one.hear() == Lost(1, 3)
 
     asyncio.run(go())
 
@@ -190,6 +271,7 @@ def test_events_wait_for_the_next_monitor() -> None:
         async with monitor() as one:
             one.link.happened(denied("before"))
             assert await one.hear_events(1) == (["before"], [])
+            await one.log()
             one.end.close()
             await one.ended.wait()
             assert not one.link.is_connected
@@ -203,13 +285,155 @@ def test_events_wait_for_the_next_monitor() -> None:
     asyncio.run(go())
 
 
+def test_what_is_not_in_the_log_is_sent_again() -> None:
+    """Protects the log: the next monitor gets what the one before has read and not written, with the same numbers."""
+
+    async def go() -> None:
+        async with monitor() as one:
+            one.link.took("c1", "SSH-2.0-Test", messages.Negotiated(cipher_out="aes128-gcm@openssh.com"))
+            for request in ("written", "read", "also read"):
+                one.link.happened(denied(request))
+            taken = await one.hear()
+            assert taken == messages.Taken(
+                1,
+                "c1",
+                "SSH-2.0-Test",
+                "aes128-gcm@openssh.com",
+                messages.Negotiated(cipher_out="aes128-gcm@openssh.com"),
+            )
+            assert await one.hear_events(3) == (["written", "read", "also read"], [])
+            one.link.crashed("c1", "Traceback")
+            crash = await one.hear()
+            assert crash == messages.Crashed(5, "c1", "Traceback")
+            await one.log(2)
+            one.end.close()
+            await one.ended.wait()
+            one.link.happened(denied("meanwhile"))
+            one.begin()
+            again = await one.hear()
+            assert isinstance(again, Happened)
+            assert (again.first, len(again.events)) == (3, 2)
+            assert await one.hear() == crash
+            assert await one.hear_events(1) == (["meanwhile"], [])
+            assert one.heard == 6
+            await one.log()
+            assert one.link.has_told_all
+            one.begin()
+            with pytest.raises(BlockingIOError):
+                one.end.recv(1)
+
+    asyncio.run(go())
+
+
+def test_what_was_not_sent_is_not_in_the_log() -> None:
+    """Protects the log from a faulty monitor: one that claims to have what it never got is left."""
+
+    async def go() -> None:
+        async with monitor() as one:
+            one.link.happened(denied("only this"))
+            await one.hear()
+            one.say(Logged(2))
+            assert "was not sent" in await one.nonsense.get()
+
+    asyncio.run(go())
+
+
+# -- a client that waits for the log ------------------------------------------------------------------------------
+
+
+class Client:
+    """A client whose session's end was reported; `knows` once it may be told."""
+
+    def __init__(self, link: MonitorLink) -> None:
+        self.knows = asyncio.Event()
+        link.happened(ended())
+        link.once_logged(self.knows.set)
+
+
+def test_a_client_waits_for_the_log() -> None:
+    """Protects the log: nobody is told of an end before the log has it; what is there already, nobody waits for."""
+
+    async def go() -> None:
+        async with monitor() as one:
+            first, second = Client(one.link), Client(one.link)
+            await one.hear()
+            await one.hear()
+            await one.log(1)
+            assert first.knows.is_set()
+            assert not second.knows.is_set()
+            await one.log(2)
+            assert second.knows.is_set()
+            known = asyncio.Event()
+            one.link.once_logged(known.set)
+            assert known.is_set()
+
+    asyncio.run(go())
+
+
+def test_a_client_does_not_wait_for_the_next_monitor() -> None:
+    """Protects clients: when the monitor dies, its end waits for the next one, and the client does not."""
+
+    async def go() -> None:
+        async with monitor() as one:
+            waiting = Client(one.link)
+            await one.hear()
+            one.end.close()
+            await one.ended.wait()
+            assert waiting.knows.is_set()
+            assert Client(one.link).knows.is_set()
+            one.begin()
+            message = await one.hear()
+            assert isinstance(message, Happened)
+            assert message.first == 1
+            assert len(message.events) == 2
+
+    asyncio.run(go())
+
+
+def test_a_client_is_told_nothing_that_nobody_will_log() -> None:
+    """Protects the log at the server's end: without a next monitor, a client loses its connection instead."""
+
+    async def go() -> None:
+        async with monitor() as one:
+            one.link.is_last = True
+            waiting = Client(one.link)
+            await one.hear()
+            one.end.close()
+            await one.ended.wait()
+            assert not Client(one.link).knows.is_set()
+            assert not waiting.knows.is_set()
+
+    asyncio.run(go())
+
+
+def test_a_client_does_not_wait_for_a_monitor_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects clients: one waits for a limited time, the next ones not at all, until the monitor answers again."""
+
+    async def go() -> None:
+        async with monitor() as one:
+            first = Client(one.link)
+            await first.knows.wait()
+            assert Client(one.link).knows.is_set()
+            await one.hear()
+            await one.hear()
+            await one.log(1)
+            third = Client(one.link)
+            assert not third.knows.is_set()
+            await one.hear()
+            await one.log(3)
+            assert third.knows.is_set()
+
+    monkeypatch.setattr(monitor_link, "LOGGED_SECONDS", 0.05)
+    asyncio.run(go())
+
+
 def test_what_a_dying_monitor_said_last_counts() -> None:
     """Protects an order that a monitor sent just before its death, even though it had not read everything."""
 
     async def go() -> None:
         async with monitor() as one:
             one.link.happened(denied("unread"))
-            assert one.link.has_told_all
+            assert not one.link.has_told_all
             one.say(messages.Leave())
             one.end.close()
             assert await one.orders.get() == (messages.Leave(), [])

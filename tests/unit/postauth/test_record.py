@@ -37,6 +37,6 @@ def test_every_end_has_its_words() -> None:
 def test_what_counts_as_use(kind: str, takes_lines: Callable[[], bool] | None, counters: Counters) -> None:
     """Protects the idle rules: keys, requests for files, programs' data and terminals are counted apart."""
     record = SessionRecord(cast(Any, None))
-    record.came(b"in!")
+    record.came(b"in!", None)
     record.went(b"out.", None)
     assert record.counters(kind, takes_lines) == counters

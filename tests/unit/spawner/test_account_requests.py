@@ -172,7 +172,7 @@ def test_no_request_is_read_while_many_of_its_account_are_on_their_way(monkeypat
 
     with leaks.nothing_left_open():
         servers = Servers(
-            ServerProcesses(never, idle, once_assigned(floods), lambda: None, frozenset),
+            ServerProcesses(never, idle, once_assigned(floods), idle, lambda: None, frozenset),
             SERVERS,
             INHERITED,
             report=lambda _report, descriptors: close_all(descriptors),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyssh_gateway.ipc import log_files
 from pyssh_gateway.ipc import spawner as protocol
 from pyssh_gateway.spawner.processes import process
 from pyssh_gateway.spawner.requests import SAMPLES_WAITING, FromTables
@@ -81,8 +82,9 @@ messages = st.fixed_dictionaries(
 
 def answered(spawner: Spawner) -> list[int]:
     """The numbers of the answered requests."""
-    unasked = protocol.Exited | protocol.News | protocol.Reread | protocol.TakeOver | protocol.NewMonitor
-    return [report.id for report in spawner.reports if not isinstance(report, unasked)]
+    news = protocol.Exited | protocol.News | protocol.Reread | protocol.TakeOver
+    others = protocol.NewMonitor | protocol.NewRecorder
+    return [report.id for report in spawner.reports if not isinstance(report, news | others)]
 
 
 @settings(max_examples=150)
@@ -131,7 +133,9 @@ ONLY_THE_MONITORS: tuple[protocol.Request, ...] = (
     protocol.StopServices(1),
     protocol.Reload(1),
     protocol.TakeConfig(1),
-    protocol.OpenLog(1),
+    log_files.OpenLog(1),
+    log_files.SealLog(1, 0, 1),
+    log_files.TidyLog(1),
 )
 ONLY_AN_ACCOUNTS: tuple[protocol.Request, ...] = (protocol.Spawn(1, PLAN),)
 

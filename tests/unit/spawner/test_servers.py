@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from pyssh_gateway.core.idle.background import Sample
+from pyssh_gateway.ipc import log_files
 from pyssh_gateway.ipc import spawner as protocol
 from pyssh_gateway.spawner.monitor_process import REGISTRY_BYTES
 from pyssh_gateway.spawner.processes import session_child
@@ -222,7 +223,9 @@ WRONG_FOR_AN_ACCOUNT: tuple[protocol.Request, ...] = (
     protocol.StopServices(1),
     protocol.Reload(1),
     protocol.TakeConfig(1),
-    protocol.OpenLog(1),
+    log_files.OpenLog(1),
+    log_files.SealLog(1, 0, 1),
+    log_files.TidyLog(1),
 )
 
 

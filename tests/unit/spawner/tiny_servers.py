@@ -36,6 +36,7 @@ from pyssh_gateway.spawner.processes.server_process import RunMonitor, ServerPro
 from pyssh_gateway.spawner.reload import Reloading
 from pyssh_gateway.spawner.requests import Permissions
 from pyssh_gateway.spawner.supervisor import Supervisor
+from pyssh_gateway.startup.log_work import log_work
 from pyssh_gateway.startup.serve import user_servers
 from pyssh_gateway.system.descriptors import close_all
 from tests.support import processes
@@ -310,6 +311,7 @@ def main(arguments: Sequence[str]) -> int:
             MONITORS[arguments[1]],
             says_nothing,
             POSTAUTH[os.environ.get("TINY_POSTAUTH", "relays")],
+            run_recorder=says_nothing,
             import_ssh=lambda: None,
             monitor_keeps=frozenset,
         ),
@@ -318,6 +320,7 @@ def main(arguments: Sequence[str]) -> int:
         user_servers=user_servers(),
         terminal=Terminal(),
         reloading=reloading(users),
+        log_work=log_work(Path("/nowhere")),
         services=wanted.service,
         booting=booting,
     ).run()
@@ -335,7 +338,6 @@ def reloading(users: frozenset[str]) -> Reloading:
         Config(session=Session(update_motd=False)),  # this machine's own scripts would be run as root
         read=read,
         permissions_of=lambda config: Permissions(users | {f"drain-{config.stop.drain:g}"}, {}),
-        open_log=lambda: os.open(os.environ["TINY_LOG"], os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600),
     )
 
 

@@ -44,6 +44,7 @@ class Server(Transport):
             sign=sign,
             prove=prove,
             spoke=lambda: None,
+            greeted=lambda _line, _made: None,
             only_gcm=lambda _version, _ciphers: False,
             wait=lambda _version, _round_trip: 0.0,
             negotiation_failed=lambda: None,

@@ -1,6 +1,7 @@
 """How sessions find the command, wherever the server was started from."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -93,6 +94,13 @@ def test_a_trial_has_a_link_while_it_lasts(script: Path, tmp_path: Path) -> None
     link.symlink_to("/nonexistent/of-a-server-that-was-killed")
     provide(place, trial=True, link_in=link.parent, path=NOWHERE).take_away()
     assert not os.path.lexists(link)
+    killed = provide(place, trial=True, link_in=link.parent, path=NOWHERE)
+    assert killed.directory
+    again = provide(place, trial=True, link_in=link.parent, path=bytes(link.parent))
+    assert link.readlink() == script
+    again.take_away()
+    assert not os.path.lexists(link)
+    assert not os.path.lexists(tmp_path / "run" / "trial-link")
     link.write_text("somebody's")
     provide(place, trial=True, link_in=link.parent, path=NOWHERE).take_away()
     assert link.read_text() == "somebody's"
@@ -118,6 +126,22 @@ def test_what_is_in_roots_home_is_copied_for_a_trial(
     )
     assert "/nonexistent/config.toml: cannot be read" in ran.stderr
     assert "Traceback" not in ran.stderr
+    # A module that the copy lacks is one line, and zstd, which the log's readers need, is there.
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "events.jsonl").write_bytes(b"")
+
+    def audit(*words: str) -> str:
+        command = ["env", "-i", "PATH=/usr/bin:/bin", str(link), "audit", *words, "--dir", str(tmp_path / "log")]
+        done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=PATIENCE, check=False)
+        return done.stderr
+
+    for words in (["replay", "c9.9"], ["verify"], ["show", "c9"]):
+        said = audit(*words)
+        assert "Traceback" not in said
+        assert "Python package" not in said
+    (tmp_path / "run" / "command" / "library" / "msgspec" / "__init__.py").rename(tmp_path / "msgspec.py")
+    (tmp_path / "run" / "command" / "library" / "msgspec").rename(tmp_path / "away")
+    assert re.fullmatch(r".*this needs the Python package msgspec, which .* does not have\n", audit("show", "c9"))
     everything = [path for path in (tmp_path / "run" / "command").rglob("*") if not path.is_symlink()]
     assert len(everything) > 100
     assert all(path.stat().st_mode & 0o004 and not path.stat().st_mode & 0o022 for path in everything)

@@ -52,6 +52,8 @@ def test_each_shared_directory_is_named_with_its_process(tmp_path: Path) -> None
         mixed = Config(keys_dir=str(tmp_path / "mine"), audit_dir=str(audit))
         assert [line.partition(":")[0] for line in state_lock.take(mixed)] == ["audit_dir"]
         assert state_lock.holders(mixed) == {pid}
+        assert state_lock.is_running(audit)
+    assert not state_lock.is_running(audit)
     assert state_lock.take(mixed) == []
 
 

@@ -27,7 +27,8 @@ class Connection(msgspec.Struct, frozen=True):
 
     `person` identifies the person (see `Identity.known_by`) and `user` is the account. `by_person`: a terminal or SFTP
     was opened on it. `uses` are the spans in which it was used; None: not recorded; empty: it came back by itself, and
-    no person was seen on it. `goodbye`: the client ended it on purpose.
+    no person was seen on it. `unused` are the spans in which it did not keep the machine up, because nobody had used it
+    for `idle.client_idle`, or it had come back by itself. `goodbye`: the client ended it on purpose.
     """
 
     opened: float
@@ -40,12 +41,16 @@ class Connection(msgspec.Struct, frozen=True):
     goodbye: bool = False
     cut: bool = False
     uses: tuple[Span, ...] | None = None
+    unused: tuple[Span, ...] = ()
 
 
 class Kept(msgspec.Struct, frozen=True, gc=False):
-    """Something that kept the machine up from `begun` to `ended`: a hold, work in the background, a terminal."""
+    """Something that kept the machine up from `begun` to `ended`.
 
-    kind: Literal["hold", "work", "terminal"]
+    That is a hold, work in the background, a terminal without a connection, or the hours of the schedule.
+    """
+
+    kind: Literal["hold", "work", "terminal", "schedule"]
     begun: float
     ended: float
 

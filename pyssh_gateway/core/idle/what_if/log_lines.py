@@ -4,8 +4,9 @@ Other fields, and other events, may be there or not, so that other versions' lin
 """
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any, Generic, TypeVar, Union
 
 import msgspec
 
@@ -103,6 +104,13 @@ class Quiet(_Event, tag="client.quiet"):
     """`client.quiet`."""
 
     seconds: Seconds
+    conn: Name = ""
+
+
+class Used(_Event, tag="client.used"):
+    """`client.used`."""
+
+    conn: Name
 
 
 class HoldStarted(_Event, tag="hold.started"):
@@ -138,6 +146,12 @@ class TerminalQuiet(_Event, tag="terminal.quiet"):
     """`terminal.quiet`."""
 
 
+class Schedule(_Event, tag="schedule.entered"):
+    """`schedule.entered`."""
+
+    seconds: Seconds
+
+
 Known = (
     Started
     | Stopping
@@ -150,45 +164,70 @@ Known = (
     | Closed
     | Use
     | Quiet
+    | Used
     | HoldStarted
     | HoldEnded
     | Work
     | Seen
     | TerminalUsed
     | TerminalQuiet
+    | Schedule
 )
 
-_head = msgspec.json.Decoder(_Head)
-_known = msgspec.json.Decoder(Known)
-_NAMES = frozenset(str(kind.__struct_config__.tag).encode() for kind in Known.__args__)
+KINDS: tuple[type[Known], ...] = Known.__args__
+"""The types of the events that count for a history."""
 
+_head = msgspec.json.Decoder(_Head)
 
 _WRITTEN = re.compile(
-    rb'\{"ts":"(\d{4}-\d\d-\d\dT\d\d:\d\d):(\d\d\.\d{6})Z","seq":(\d{1,18}),"event":"([a-z_.]{1,40})"[,}].*\}\n',
+    rb'\{"ts":"(\d{4}-\d\d-\d\dT\d\d:\d\d):(\d\d\.\d{6})Z","seq":(\d{1,18}),"event":"([a-z_.]{1,40})"[,}].*\}\n?',
     re.DOTALL,
 )
 """A line as our log writes it. Nine of ten have events that don't count here, and are not decoded any further: a
 million lines take seconds. Any other form of the same JSON, as a collector may have made it, is decoded."""
 
 
-class Lines:
-    """Decodes one line after the other."""
+KindT = TypeVar("KindT", bound=msgspec.Struct)
+
+
+class Heads:
+    """Decodes what all lines have. Two readers of the same lines can share it: it remembers the last line."""
 
     def __init__(self) -> None:
         self._minutes = _Minutes()
+        self._line: bytes | None = None
+        self._head: tuple[float, int, bytes] = 0.0, 0, b""
 
-    def decode(self, line: bytes) -> tuple[float, int, Known | None]:
+    def of(self, line: bytes) -> tuple[float, int, bytes]:
+        """The Unix time, the number and the name of the event of a line. Raises as `Lines.decode`."""
+        if line is not self._line:
+            written = _WRITTEN.fullmatch(line)
+            if written is not None:
+                at = self._minutes.unix(written[1]) + float(written[2])
+                self._head = at, int(written[3]), written[4]
+            else:
+                head = _head.decode(line)
+                self._head = head.ts.timestamp(), head.seq, head.event.encode()
+            self._line = line
+        return self._head
+
+
+class Lines(Generic[KindT]):
+    """Decodes one line after the other. `kinds` are the types of the events that count, told apart by their tags."""
+
+    def __init__(self, kinds: Sequence[type[KindT]], heads: Heads | None = None) -> None:
+        union: Any = Union[tuple(kinds)]  # noqa: UP007 - of types that are known at runtime only
+        self._decoder: msgspec.json.Decoder[KindT] = msgspec.json.Decoder(union)
+        self._names = frozenset(str(kind.__struct_config__.tag).encode() for kind in kinds)
+        self._heads = heads or Heads()
+
+    def decode(self, line: bytes) -> tuple[float, int, KindT | None]:
         """The Unix time, the number and the event of a line; None: an event that does not count here.
 
         Raises MsgspecError, UnicodeError, RecursionError, ValueError and OverflowError for what is no event.
         """
-        written = _WRITTEN.fullmatch(line)
-        if written is not None:
-            at, seq, name = self._minutes.unix(written[1]) + float(written[2]), int(written[3]), written[4]
-        else:
-            head = _head.decode(line)
-            at, seq, name = head.ts.timestamp(), head.seq, head.event.encode()
-        return at, seq, _known.decode(line) if name in _NAMES else None
+        at, seq, name = self._heads.of(line)
+        return at, seq, self._decoder.decode(line) if name in self._names else None
 
 
 class _Minutes:

@@ -10,6 +10,7 @@ import msgspec
 from pyssh_gateway.core.idle.background import INTERVAL_SECONDS, QUIET_INTERVALS, interval
 from pyssh_gateway.core.idle.what_if import log_lines
 from pyssh_gateway.core.idle.what_if.history import Awake, Connection, End, History, Kept, Span
+from pyssh_gateway.core.idle.what_if.numbering import Numbering
 
 MOST_CONNECTIONS = 500_000
 """How many connections are kept, at most: a scanner's every five seconds for a month. Each takes some 200 bytes, so
@@ -29,10 +30,16 @@ FUTURE_SECONDS = 86400.0
 """An event that is later than now by more than this is one of a clock that was wrong."""
 
 
-def read(lines: Iterable[bytes], *, since: float, now: float) -> History:
-    """The history from `since` to `now`, which are Unix times, in `lines` of the log in their order."""
+def read(
+    lines: Iterable[bytes], *, since: float, now: float, heads: log_lines.Heads | None = None, running: bool = False
+) -> History:
+    """The history from `since` to `now`, which are Unix times, in `lines` of the log in their order.
+
+    `heads` is what another reader of the same lines uses, too. `running`: a server runs now, so what is not over by the
+    log lasts until `now`.
+    """
     builder = _Builder(since)
-    decoder = log_lines.Lines()
+    decoder = log_lines.Lines(log_lines.KINDS, heads)
     for line in lines:
         builder.lines += 1
         try:
@@ -44,7 +51,7 @@ def read(lines: Iterable[bytes], *, since: float, now: float) -> History:
             builder.damaged += 1
         else:
             builder.see(at, seq, event)
-    return builder.history()
+    return builder.history(until=now if running else 0.0)
 
 
 class _Open:
@@ -58,8 +65,23 @@ class _Open:
         self.person = ""
         self.by_person = False
         self.uses: list[Span] | None = None
+        self.unused: list[Span] = []
+        self._unused_since: float | None = None
+
+    def rest(self, at: float) -> None:
+        """It does not keep the machine up from now on."""
+        if self._unused_since is None:
+            self._unused_since = at
+
+    def count(self, at: float) -> bool:
+        """It keeps the machine up, or is no more; returns whether that ends a span in which it did not."""
+        since, self._unused_since = self._unused_since, None
+        if since is not None:
+            self.unused.append((since, max(since, at)))
+        return since is not None
 
     def closed(self, at: float, *, goodbye: bool, cut: bool) -> Connection:
+        self.count(at)
         uses = None if self.uses is None else _clipped(self.uses, self.login or self.opened, at)
         return Connection(
             self.opened,
@@ -72,14 +94,15 @@ class _Open:
             goodbye=goodbye,
             cut=cut,
             uses=uses,
+            unused=tuple(self.unused),
         )
 
 
 class _Builder:
     """Follows the events in their order. A clock that is set back does not turn time back here.
 
-    The numbers of the lines begin again with every start of the server, and not after a crash of a part of it. The
-    first lines of a start, among them the connection that woke the machine, may be in front of `server.started`.
+    The first line of a start is `server.started`. Older servers wrote some lines in front of it, among them the
+    connection that woke the machine, but began again to number their lines with every start, which newer ones don't.
     """
 
     def __init__(self, since: float) -> None:
@@ -88,7 +111,7 @@ class _Builder:
         self.damaged = 0
         self._begun: float | None = None
         self._last = 0.0
-        self._seq = 0
+        self._numbering = Numbering()
         self._has_started = False
         self._up: float | None = None
         self._stopping: log_lines.Stopping | None = None
@@ -105,6 +128,7 @@ class _Builder:
         self._work: tuple[float, float] | None = None
         self._seen: list[Span] = []
         self._terminal: float | None = None
+        self._schedule: Span | None = None
         self._kept: list[Kept] = []
 
     # -- events -------------------------------------------------------------------------------------------------
@@ -115,9 +139,19 @@ class _Builder:
             return
         before = self._last
         at = self._advance(at, seq, first=isinstance(event, log_lines.Started) and event.generation == 1)
+        if self._numbering.is_late:  # of an older server, whose clients and stop are over with the start of this one
+            return
         match event:
             case None:
                 pass
+            case (
+                log_lines.Opened()
+                | log_lines.Session()
+                | log_lines.Authenticated()
+                | log_lines.Closed()
+                | log_lines.Use()
+            ):
+                self._see_client(at, event)
             case log_lines.Stopping():
                 self._stopping, self._stopping_at = event, at
             case log_lines.StopStep(step="suspend", result="failed" | "called_off"):
@@ -128,14 +162,6 @@ class _Builder:
                 self._resume(at, before, seconds)
             case log_lines.Started(idle_timeout=float() as timeout):
                 self._interval = interval(timeout)
-            case (
-                log_lines.Opened()
-                | log_lines.Session()
-                | log_lines.Authenticated()
-                | log_lines.Closed()
-                | log_lines.Use()
-            ):
-                self._see_client(at, event)
             case _:
                 self._see_kept(at, event)
 
@@ -147,17 +173,21 @@ class _Builder:
         before, at = self._last, max(self._last, at)
         if self._begun is None:
             self._begun = before = at
-        if seq <= self._seq or (first and self._has_started):
+        if self._numbering.see(seq, first=first) or (first and self._has_started):
             self._stop(before, "lost" if self._stopping is None else _end_of(self._stopping))
         if self._up is None:
             self._up, self._has_started = at, False
-        self._seq, self._last, self._has_started = seq, at, self._has_started or first
+        self._last, self._has_started = at, self._has_started or first
         return at
 
     def _see_kept(self, at: float, event: log_lines.Known | None) -> None:
         match event:
-            case log_lines.Quiet(seconds=seconds):
+            case log_lines.Quiet(conn=conn, seconds=seconds):
                 self._left = at, at - seconds
+                if (one := self._open.get(conn)) is not None and self._spans <= MOST_SPANS:
+                    one.rest(at)
+            case log_lines.Used(conn=conn):
+                self._count(conn, at)
             case log_lines.HoldStarted(hold=hold, seconds=seconds):
                 self._end_hold(hold, at)
                 self._held[hold] = at, at + seconds
@@ -171,6 +201,9 @@ class _Builder:
                 self._terminal = at if self._terminal is None else self._terminal
             case log_lines.TerminalQuiet():
                 self._end_terminal(at)
+            case log_lines.Schedule(seconds=seconds):
+                self._end_schedule(at)
+                self._schedule = at, at + seconds
             case _:
                 pass
 
@@ -189,10 +222,12 @@ class _Builder:
                 one.login, one.user, one.person = at, event.user, event.identity.known_by
                 if event.probation is not None:
                     one.uses = []  # it counts as unused from the beginning, so only use is recorded
+                    one.rest(at)
             case log_lines.Session(conn=conn, kind=kind, tty=tty):
                 if (one_open := self._open.get(conn)) is not None and (tty or kind == "subsystem"):
                     one_open.by_person = True
                     one_open.uses = one_open.uses or None  # that has ended its probation, if it was on one
+                    self._count(conn, at)
             case log_lines.Closed(conn=conn, goodbye=goodbye):
                 one_closed = self._open.pop(conn, None)
                 if one_closed is not None:
@@ -203,6 +238,11 @@ class _Builder:
                     self._connections.append(one_closed.closed(at, goodbye=goodbye, cut=cut))
             case _:
                 self._see_use(event.conn, event.spans)
+
+    def _count(self, conn: str, at: float) -> None:
+        """The client keeps the machine up from now on."""
+        if (one := self._open.get(conn)) is not None:
+            self._spans += one.count(at)
 
     def _see_use(self, conn: str, spans: tuple[tuple[float, float], ...]) -> None:
         """Spans of a connection that is open, or has just ended."""
@@ -250,6 +290,7 @@ class _Builder:
             self._end_hold(hold, at)
         self._end_terminal(at)
         self._end_work(at)
+        self._end_schedule(at)
 
     # -- what keeps it up ---------------------------------------------------------------------------------------
 
@@ -261,6 +302,11 @@ class _Builder:
         if self._terminal is not None:
             self._kept.append(Kept("terminal", self._terminal, at))
         self._terminal = None
+
+    def _end_schedule(self, at: float) -> None:
+        if self._schedule is not None:
+            self._kept.append(Kept("schedule", self._schedule[0], min(self._schedule[1], at)))
+        self._schedule = None
 
     def _see_work(self, at: float, seconds: float) -> None:
         if seconds == 0:
@@ -292,9 +338,10 @@ class _Builder:
 
     # -- the end ------------------------------------------------------------------------------------------------
 
-    def history(self) -> History:
-        """All of it, up to the last event."""
+    def history(self, until: float) -> History:
+        """All of it, up to the last event; if the machine is up then, up to `until` if that is later."""
         if self._up is not None:
+            self._last = max(self._last, until)
             end: End = "open" if self._stopping is None else _end_of(self._stopping)
             self._awake.append(Awake(self._up, self._last, end))
         self._cut(self._last)

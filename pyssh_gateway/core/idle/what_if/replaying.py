@@ -129,7 +129,7 @@ class _Replay:
             name = f"h{next(self._names)}"
             machine.tell(HoldStarted(hold=name, user="", seconds=seconds, reason="", pid=0))
             self._clock.at(kept.ended, lambda: machine.tell(HoldEnded(hold=name, user="", why="")))
-        else:
+        elif kept.kind == "terminal":
             machine.tell(TerminalUsed(what=""))
             self._clock.at(kept.ended, lambda: machine.tell(TerminalQuiet(what="")))
 

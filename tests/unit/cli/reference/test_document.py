@@ -10,15 +10,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pyssh_gateway.audit.index.queries import SessionRow
+from pyssh_gateway.audit.proving.inclusion import Proof
 from pyssh_gateway.cli import check, import_sshd_config, server_socket, what_if
+from pyssh_gateway.cli.audit import checkpoint, search, sessions, show, verify
 from pyssh_gateway.cli.configuration.effective import Value
 from pyssh_gateway.cli.configuration.show import ShowReport
 from pyssh_gateway.cli.doctor.doctor import DoctorReport
 from pyssh_gateway.cli.doctor.finding import Finding
 from pyssh_gateway.cli.exit_codes import Failed
 from pyssh_gateway.cli.output.printing import OutputFailed
-from pyssh_gateway.cli.reference.commands import COMMANDS, JSON
+from pyssh_gateway.cli.reference.commands import COMMANDS
 from pyssh_gateway.cli.reference.program import EXITS
+from pyssh_gateway.cli.reference.shared_options import JSON
 from pyssh_gateway.core import control, control_reports
 from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE
@@ -32,6 +36,18 @@ ANSWERS: dict[str, type[msgspec.Struct]] = {
     "`hold`": control.HeldReply,
     "`release`": control.ReleasedReply,
     "`idle what-if`": what_if.Answer,
+    "`audit sessions`": sessions.Answer,
+    "`audit show`": show.Answer,
+    "`audit search`": search.Answer,
+    "A session of the log": SessionRow,
+    "A story": show.Told,
+    "A hit": search.Found,
+    "`audit checkpoint`": checkpoint.Newest,
+    "`audit key`": checkpoint.Keys,
+    "`audit prove`": Proof,
+    "`audit verify`": verify.Answer,
+    "A line that is proved": verify.Point,
+    "Something that is wrong": verify.Broken,
     "`keys` and `keys refresh`": control.KeysReply,
     "`keys test`": control.VerdictsReply,
     "`check`": check.CheckReport,
@@ -45,6 +61,7 @@ ANSWERS: dict[str, type[msgspec.Struct]] = {
     "Idle": control.IdleReport,
     "A hold": control.HoldReport,
     "A stop": control.StopReport,
+    "The log": control.LogReport,
     "Awake for nobody": control.ForNobodyReport,
     "A source of wakes": control.SourceOfWakesReport,
     "A login": control.LoginReport,
@@ -56,6 +73,10 @@ ANSWERS: dict[str, type[msgspec.Struct]] = {
     "A verdict": control.Verdict,
 }
 """The headings of the parts of JSON answers, and the types that make them."""
+
+
+LINES_OF_THE_LOG = {"audit tail"}
+"""Commands whose --json prints what the log has, and no answer."""
 
 
 def section(heading: str) -> str:
@@ -115,7 +136,7 @@ def test_every_field_is_described(heading: str) -> None:
 def test_every_answer_is_described() -> None:
     """The page describes the answer of every command that takes --json."""
     named = {name for heading in ANSWERS for name in re.findall(r"`([^`]+)`", heading)}
-    assert named == {command.name for command in COMMANDS if command.option(JSON.name)}
+    assert named == {command.name for command in COMMANDS if command.option(JSON.name)} - LINES_OF_THE_LOG
 
 
 # -- commands that the page tells people to type --------------------------------------------------------------------

@@ -33,7 +33,7 @@ def test_a_login() -> None:
         assert told.banner.startswith(b"hello ")
         assert not house.registry.clients
         assert len(house.registry.strangers) == 1
-        process.say(postauth.Taken(conn, "SSH-2.0-Test", "aes128-gcm@openssh.com"))
+        process.taken(conn)
         on = await house.event(ConnectionAuthenticated)
         assert (on.user, on.peer, on.client) == (USER, PEER, "SSH-2.0-Test")
         await house.until(lambda: not house.registry.strangers)
@@ -274,7 +274,7 @@ def test_postauth_that_does_not_take_it_is_not_waited_for(monkeypatch: pytest.Mo
     async def test(house: House) -> None:
         conn, _, process = await house.handed_over()
         await house.hung_up(conn)
-        process.say(postauth.Taken(conn, "SSH-2.0-Test", ""))
+        process.taken(conn, cipher="")
         await process.hear_monitor(postauth.EndConnection)
         _, _, same = await house.handed_over()
         assert same is process

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pyssh_gateway.events import AuthAttempt, ConnectionAuthenticated
+from pyssh_gateway.events import AuthAttempt, ConnectionAuthenticated, ConnectionClosed
 from pyssh_gateway.ipc import preauth
 from pyssh_gateway.ipc.postauth import TakeConnection
 from tests.support.monitor import ALGORITHM, HASH, House, Process, play
@@ -42,6 +42,19 @@ def test_it_lies_about_success(before: tuple[preauth.FromPreauth, ...]) -> None:
         for message in (*before, STATE):
             process.say_preauth(message)
         assert "nobody has logged in" in await ended(house, conn, process)
+
+    play(test)
+
+
+def test_it_introduces_its_client_twice() -> None:
+    """Protects the monitor from a flood of claims: the first message about the client's software is the only one."""
+
+    async def test(house: House) -> None:
+        conn, process = await come(house)
+        for _ in range(2):
+            process.say_preauth(preauth.Greeted(b"SSH-2.0-Test", "0" * 32, "1" * 32))
+        assert "introduced twice" in await ended(house, conn, process)
+        assert (house.of(ConnectionClosed)[0].client, house.of(ConnectionClosed)[0].hassh) == ("SSH-2.0-Test", "0" * 32)
 
     play(test)
 

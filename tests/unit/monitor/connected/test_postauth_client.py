@@ -12,6 +12,7 @@ from pyssh_gateway.events import (
     ConnectionAuthenticated,
     ConnectionClosed,
     FileOperation,
+    RecordingStarted,
     RequestDenied,
     SessionClosed,
     SessionOpened,
@@ -21,6 +22,7 @@ from pyssh_gateway.ipc.message_socket import STUCK
 from pyssh_gateway.monitor.connected import client as client_module
 from pyssh_gateway.monitor.connected import postauth_client as module
 from pyssh_gateway.monitor.connected import registry as registry_module
+from pyssh_gateway.monitor.connected import report_queue
 from tests.support.monitor import ALGORITHM, HASH, PEER, House, Process, play
 from tests.support.snapshots import USER
 
@@ -43,6 +45,11 @@ def opened(conn: str, number: int = 1, **fields: str | int) -> SessionOpened:
         "pid": 4711,
     }
     return SessionOpened(**(told | fields))  # type: ignore[arg-type]
+
+
+def recorded(conn: str, session: str) -> RecordingStarted:
+    """The start of a recording."""
+    return RecordingStarted(conn=conn, session=session, user="", file=f"{USER}/{session}.cast.zst", input=False)
 
 
 def closed(conn: str) -> ConnectionClosed:
@@ -103,10 +110,10 @@ def test_text_that_is_none_travels() -> None:
 
 
 FOREIGN: list[Callable[[str], ipc.FromPostauth]] = [
-    lambda conn: ipc.Happened((ipc.pack(denied(conn)),)),
-    lambda conn: ipc.Happened((ipc.pack(closed(conn)),)),
-    lambda conn: ipc.Taken(conn, "", ""),
-    lambda conn: ipc.Crashed(conn, "Traceback"),
+    lambda conn: ipc.Happened(2, (ipc.pack(denied(conn)),)),
+    lambda conn: ipc.Happened(2, (ipc.pack(closed(conn)),)),
+    lambda conn: ipc.Taken(2, conn, "", ""),
+    lambda conn: ipc.Crashed(2, conn, "Traceback"),
     lambda conn: ipc.Sign(1, conn, ALGORITHM, HASH),
     lambda conn: ipc.Prove(1, conn, (), b"rsa-sha2-512"),
 ]
@@ -145,18 +152,61 @@ def test_figures_of_a_foreign_connection() -> None:
     play(test)
 
 
+@pytest.mark.parametrize("session", ["c99.1", "", "1"])
+def test_figures_of_a_foreign_session(session: str) -> None:
+    """Protects the list of sessions: a process can have no session that is none of its connection's."""
+
+    async def test(house: House) -> None:
+        client, process = await house.on()
+        look = asyncio.ensure_future(house.registry.look())
+        asked = await process.hear_monitor(ipc.Report)
+        own = ipc.ConnectionFigures(client.id, 1, 1, Counters(), (ipc.SessionFigures(f"{client.id}.1", 0, 0, 0.0),))
+        told = msgspec.to_builtins(ipc.Reported(asked.id, (own,)))
+        told["connections"][0]["sessions"][0]["session"] = session
+        process.end.send(msgspec.msgpack.encode(told))
+        await process.killed.wait()
+        await look
+        assert not client.sessions
+
+    play(test)
+
+
 @pytest.mark.parametrize(
     "say",
     [
         lambda process, _: process.end.send(b"\xc1"),
-        lambda process, _: process.say(ipc.Happened((b"\xc1",))),
-        lambda process, _: process.say(ipc.Happened((msgspec.msgpack.encode(("auth.attempt", {})),))),
+        lambda process, _: process.say(ipc.Happened(2, (b"\xc1",))),
+        lambda process, _: process.say(ipc.Happened(2, (msgspec.msgpack.encode(("auth.attempt", {})),))),
         lambda process, _: process.end.send(ipc.encode(ipc.HangUp())),
-        lambda process, conn: process.say(ipc.Taken(conn, "again", "")),
+        lambda process, conn: process.taken(conn, "again"),
+        lambda process, _: process.say(ipc.Lost(1, 1)),
+        lambda process, _: process.say(ipc.Lost(3, 1)),
+        lambda process, _: process.end.send(msgspec.msgpack.encode({"type": "lost", "number": 0, "count": 1})),
+        lambda process, _: process.end.send(msgspec.msgpack.encode({"type": "happened", "first": 2, "events": []})),
         lambda process, conn: process.happened(opened(conn), opened(conn)),
         lambda process, conn: process.happened(*(opened(conn, number) for number in range(1000))),
+        lambda process, conn: process.happened(opened(conn, session="c99.1")),
+        lambda process, conn: process.happened(opened(conn, session=f"{conn}.1.1")),
+        lambda process, conn: process.happened(opened(conn, session=f"{conn}.²")),
+        lambda process, conn: process.happened(closed(conn), recorded(conn, "c99.1")),
     ],
-    ids=["no message", "no event", "not its event", "an order", "taken twice", "opened twice", "too many sessions"],
+    ids=[
+        "no message",
+        "no event",
+        "not its event",
+        "an order",
+        "taken twice",
+        "a number again",
+        "a number missing",
+        "no number",
+        "no events",
+        "opened twice",
+        "too many sessions",
+        "another's session",
+        "no session",
+        "no number of a session",
+        "another's session afterwards",
+    ],
 )
 def test_what_breaks_the_rules_is_the_end(say: Callable[[Process, str], object]) -> None:
     """Protects the monitor and its log: a malformed message, or one at a wrong time, ends the process."""
@@ -214,7 +264,8 @@ def test_a_flood_of_events_leaves_room_for_others() -> None:
         client, process = await house.on()
         turns: list[int] = []
         packed = ipc.pack(denied(client.id))
-        process.say(ipc.Happened((packed,) * 500))
+        process.say(ipc.Happened(2, (packed,) * 500))
+        process.reports += 500
         process.happened(denied(client.id, "the last one"))
 
         def turn() -> None:
@@ -225,7 +276,7 @@ def test_a_flood_of_events_leaves_room_for_others() -> None:
         turn()
         await house.until(lambda: len(house.of(RequestDenied)) == 501)
         steps = [after - before for before, after in pairwise(turns)]
-        assert max(steps) <= module.EVENTS_A_TURN
+        assert max(steps) <= report_queue.REPORTS_A_TURN
         assert house.of(RequestDenied)[-1].reason == "the last one"
 
     play(test)
@@ -236,7 +287,7 @@ def test_lost_events_are_told() -> None:
 
     async def test(house: House) -> None:
         _, process = await house.on()
-        process.say(ipc.Happened((), lost=7))
+        process.say(ipc.Lost(2, 7))
         await house.until(lambda: house.crashes)
         assert house.crashes[0].startswith("7 events")
 
@@ -434,7 +485,7 @@ def test_a_process_s_own_bug_is_told() -> None:
 
     async def test(house: House) -> None:
         _, process = await house.on()
-        process.say(ipc.Crashed("", "Traceback"))
+        process.say(ipc.Crashed(2, "", "Traceback"))
         await house.until(lambda: house.crashes)
         assert house.crashes == ["Traceback"]
         assert len(house.of(ConnectionAuthenticated)) == 1

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyssh_gateway.monitor.connected.registry_file import MOST_BYTES, RegistryFile, RegistryFull
+from pyssh_gateway.monitor.log.progress import PROGRESS_BYTES
 
 
 class _Killed(BaseException):
@@ -39,15 +40,14 @@ class _Cut(RegistryFile):
 
 
 def test_what_was_written_last_is_read() -> None:
-    """Protects the next monitor: it reads the connections, and the number of the last log line."""
+    """Protects the next monitor: it reads the connections."""
     with memory() as descriptor:
         file = RegistryFile(descriptor)
-        assert (file.read(), file.counted()) == (b"", 0)
+        assert file.read() == b""
         for number in range(1, 6):
             file.write(b"x" * number)
-            file.count(number)
             following = RegistryFile(descriptor)
-            assert (following.read(), following.counted()) == (b"x" * number, number)
+            assert following.read() == b"x" * number
         following.write(b"of the next one")
         assert RegistryFile(descriptor).read() == b"of the next one"
 
@@ -58,19 +58,16 @@ def test_a_cut_at_any_byte_leaves_the_block_before_or_the_new_one(blocks: list[b
     with memory() as descriptor:
         file = _Cut(descriptor)
         file.left = cut
-        written, begun, counted = b"", b"", 0
+        written, begun = b"", b""
         try:
-            for number, block in enumerate(blocks, 1):
+            for block in blocks:
                 begun = block
                 file.write(block)
                 written = block
-                file.count(number)
-                counted = number
         except _Killed:
             pass
         following = RegistryFile(descriptor)
         assert following.read() in (written, begun)
-        assert following.counted() == counted
         following.write(b"next")
         assert RegistryFile(descriptor).read() == b"next"
 
@@ -111,9 +108,8 @@ def test_what_is_too_long_changes_nothing() -> None:
 def test_rubbish_is_nothing(rubbish: bytes) -> None:
     """Protects a monitor's start from a file with arbitrary contents."""
     with memory() as descriptor:
-        os.pwrite(descriptor, rubbish, 0)
+        os.pwrite(descriptor, rubbish, PROGRESS_BYTES)
         file = RegistryFile(descriptor)
         file.read()
-        file.counted()
         file.write(b"new")
         assert RegistryFile(descriptor).read() == b"new"

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from pyssh_gateway.core.idle.usage import Counters
-from pyssh_gateway.events import ConnectionAuthenticated, ConnectionClosed, RequestDenied, SessionClosed
+from pyssh_gateway.events import ConnectionAuthenticated, ConnectionClosed, Record, RequestDenied, SessionClosed
 from pyssh_gateway.ipc import postauth as ipc
 from pyssh_gateway.ipc import preauth
 from pyssh_gateway.ipc.spawner import socket_pair
@@ -30,7 +30,8 @@ class Successor:
 
     def __init__(self, before: House, memory: int, directory: Path) -> None:
         self.before = before
-        self.house = House(memory, Spawner(), directory, before.people)
+        last = before.lines[-1].seq if before.lines else 0
+        self.house = House(memory, Spawner(), directory, before.people, last=last)
 
     def take_over(self, process: Process) -> None:
         """Take this process over, as the spawner still has it."""
@@ -180,7 +181,7 @@ def test_a_hand_over_that_was_done() -> None:
         asked = await process.hear_monitor(ipc.Report)
         process.say(ipc.Reported(asked.id, (figures("c1"),)))
         assert (await house.event(ConnectionAuthenticated)).conn == "c1"
-        process.say(ipc.Taken("c1", "SSH-2.0-Test", "aes128-gcm@openssh.com"))  # it was sent before the monitor's death
+        process.taken("c1")
         await house.until(lambda: house.registry.clients)
         process.happened(RequestDenied(conn="c1", user="", request="x11", reason="no"))
         await house.event(RequestDenied)
@@ -315,6 +316,133 @@ def test_an_end_that_comes_late_is_told() -> None:
         assert house.of(SessionClosed)[0].user == "amos"
 
     follow(one_on, second)
+
+
+# -- reports that are sent again ------------------------------------------------------------------------------------
+
+
+def denied(request: str) -> RequestDenied:
+    """An event."""
+    return RequestDenied(conn="c1", user="", request=request, reason="no")
+
+
+BYE = ConnectionClosed(conn="c1", peer="", user="", reason="bye", seconds=0, bytes_in=0, bytes_out=0, goodbye=True)
+
+
+async def said_again(successor: Successor, process: Process, *events: ipc.Told) -> None:
+    """The process tells the next monitor everything from its first report on, and that has dealt with it."""
+    successor.take_over(process)
+    process.reports = 0
+    process.taken("c1")
+    process.happened(*events)
+    successor.adopt()
+    await process.hear_monitor(ipc.Report)
+    while process.logged[-1:] != [process.reports]:
+        await process.hear_monitor(ipc.Logged)
+
+
+def test_a_report_is_logged_once() -> None:
+    """Protects the log: of all that is sent again, the next monitor writes what the one before has not written."""
+
+    async def first(house: House) -> Process:
+        _, process = await house.on()
+        process.happened(denied("written"))
+        await house.event(RequestDenied)
+        return process
+
+    async def second(successor: Successor, process: Process) -> None:
+        house = successor.house
+        await said_again(successor, process, denied("written"), denied("not written"))
+        assert [event.request for event in house.of(RequestDenied)] == ["not written"]
+        assert not house.of(ConnectionAuthenticated)
+        assert not process.killed.is_set()
+
+    follow(first, second)
+
+
+@pytest.mark.parametrize("is_written", [True, False])
+def test_a_kill_beside_the_line(is_written: bool) -> None:
+    """Protects the log from a kill just before a line is written, or just after: the event is there once."""
+
+    async def first(house: House) -> Process:
+        _, process = await house.on()
+        announced = asyncio.Event()
+
+        def dies(record: Record) -> None:
+            if is_written and not announced.is_set():  # what it writes after that is in no log
+                house.lines.append(record)
+            announced.set()
+
+        house.log._log = dies  # noqa: SLF001 - the function that writes
+        house.progress.logged = lambda origin: None  # type: ignore[method-assign]  # it does not come to that
+        process.happened(denied("x11"))
+        await announced.wait()
+        return process
+
+    async def second(successor: Successor, process: Process) -> None:
+        await said_again(successor, process, denied("x11"))
+        lines = [record.event for record in successor.before.lines + successor.house.lines]
+        assert [event.request for event in lines if isinstance(event, RequestDenied)] == ["x11"]
+
+    follow(first, second)
+
+
+def test_a_login_that_was_only_logged() -> None:
+    """Protects a client whose login is in the log, but not yet in the registry: it is on, and the log has it once."""
+
+    async def first(house: House) -> Process:
+        conn, _, process = await house.handed_over()
+        house.registry.keep = lambda client: None  # type: ignore[method-assign]  # the monitor is killed before that
+        process.taken(conn)
+        await house.event(ConnectionAuthenticated)
+        return process
+
+    async def second(successor: Successor, process: Process) -> None:
+        house = successor.house
+        await said_again(successor, process, denied("x11"))
+        assert [client.login.client for client in house.registry.clients] == ["SSH-2.0-Test"]
+        assert not house.of(ConnectionAuthenticated)
+        assert [login.taken for login in house.registry.left_behind()] == [True]
+
+    follow(first, second)
+
+
+def test_an_end_that_was_only_logged() -> None:
+    """Protects the log: an end that it has, of a connection that is still in the registry, is not logged again."""
+
+    async def first(house: House) -> Process:
+        _, process = await house.on()
+        house.registry.leave = lambda client: None  # type: ignore[method-assign]  # the monitor is killed before that
+        process.happened(BYE)
+        await house.event(ConnectionClosed)
+        return process
+
+    async def second(successor: Successor, process: Process) -> None:
+        house = successor.house
+        await said_again(successor, process, BYE)
+        assert not house.of(ConnectionClosed)
+        assert not house.registry.clients
+        assert not house.registry.left_behind()
+
+    follow(first, second)
+
+
+def test_nothing_is_acknowledged_before_the_log_is_written() -> None:
+    """Protects the events of a start, which wait until the banner was shown: their process keeps them until then."""
+
+    async def test(house: House) -> None:
+        house.log.has_begun = False
+        client, process = await house.on()
+        process.happened(denied("x11"))
+        await house.event(RequestDenied)
+        with pytest.raises(BlockingIOError):
+            process.end.recv(1)
+        house.log.begin()
+        house.postauths.acknowledge()
+        assert await process.hear_monitor(ipc.Logged) == ipc.Logged(2)
+        assert house.lines[-1].event == msgspec.structs.replace(denied("x11"), user="amos", identity=client.identity)
+
+    play(test)
 
 
 # -- the registry -------------------------------------------------------------------------------------------------

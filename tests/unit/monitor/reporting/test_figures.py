@@ -39,6 +39,15 @@ WHO = Identity("github:example", None, "SHA256:x")
 Sample = tuple[str, frozenset[tuple[str, str]]]
 
 
+class Log:
+    """The log, which loses events."""
+
+    def __init__(self) -> None:
+        self.lost = {"file": 1, "stdout": 2}
+        self.trouble: str | None = None
+        self.waiting = 0
+
+
 class Gateway:
     """The sources of the figures, at a time that the test sets."""
 
@@ -48,12 +57,13 @@ class Gateway:
         self.clients: list[SimpleNamespace] = []
         self.strangers: list[SimpleNamespace] = []
         self.sessions: list[str] = []
+        self.log = Log()
         self.idle = IdleTracker(IdlePolicy(timeout), Wake(0.0, Clocks(0.0, 0.0)), 0.0)
         self.figures = Figures(
             registry=cast(Clients, self),
             idle=self.idle,
             sources=lambda: self.sources,
-            lost=lambda: {"file": 1, "stdout": 2},
+            log=self.log,
             awake=lambda: self.now + 100,
             for_nobody=lambda: Tally(41, 360.0, 1.0, 2.0),
             now=lambda: self.now,
@@ -140,6 +150,13 @@ def forward(kind: type[ForwardOpened] | type[ForwardClosed]) -> ForwardOpened | 
 
 class TestFigures:
     """Counters and gauges."""
+
+    def test_what_is_not_logged_is_counted(self, gateway: Gateway) -> None:
+        """An event without a number is not in the log; a forward that it is about is counted all the same."""
+        opened = ForwardOpened(conn="c", user="amos", kind="direct-tcpip", target="127.0.0.1:80")
+        gateway.figures.observe(Record(0, 0.0, opened))
+        assert gateway.value("events_over_share_total", user="amos") == 1
+        assert gateway.value("forwards", kind="direct-tcpip") == 1
 
     def test_every_figure_is_described(self, gateway: Gateway) -> None:
         """docs/metrics.md lists every figure with its name and labels, and no others."""
@@ -260,6 +277,12 @@ class TestFigures:
         assert gateway.value("events_total", event="internal.error") == 1
         assert gateway.value("events_dropped_total", output="stdout") == 2
         assert gateway.value("info", version=__version__) == 1
+
+    def test_a_log_that_is_not_written_is_an_alarm(self, gateway: Gateway) -> None:
+        """A full disk shows at the next scrape, and how much waits for it."""
+        assert (gateway.value("audit_writable"), gateway.value("audit_waiting")) == (1, 0)
+        gateway.log.trouble, gateway.log.waiting = "no room", 7
+        assert (gateway.value("audit_writable"), gateway.value("audit_waiting")) == (0, 7)
 
     def test_the_library_is_not_imported_before_it_is_wanted(self) -> None:
         """The library is imported when figures are first asked for, so that it does not delay the server's start."""

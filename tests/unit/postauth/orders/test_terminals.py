@@ -12,6 +12,7 @@ from pyssh_gateway.ipc import postauth as ipc
 from pyssh_gateway.ipc.spawner import ProtocolError
 from pyssh_gateway.postauth.orders import terminals
 from tests.support import leaks
+from tests.support.waiting import until
 
 LINE = b"\r\nGoodbye!\r\n"
 
@@ -109,9 +110,22 @@ def test_a_stopped_terminal_is_passed_over(many: list[Pty]) -> None:
 def test_a_full_terminal_is_passed_over(pty: Pty) -> None:
     """Protects the same from a terminal that nobody reads."""
     os.set_blocking(pty.slave, False)
-    with suppress(BlockingIOError):
-        while True:
-            os.write(pty.slave, b"x" * 1024)
+    refused = 0
+
+    def stays_full() -> bool:
+        nonlocal refused
+        try:
+            os.write(pty.slave, b"x")
+        except BlockingIOError:
+            refused += 1
+        else:  # the kernel has moved what was written on to the other end, and there is room again
+            refused = 0
+            with suppress(BlockingIOError):
+                while True:
+                    os.write(pty.slave, b"x" * 1024)
+        return refused >= 10
+
+    until(stays_full, what="a terminal that takes nothing")
     assert terminals.show([pty.line], "Goodbye!" * 100) == 0
 
 

@@ -14,6 +14,7 @@ import struct
 import sys
 import termios
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -24,10 +25,12 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from pyssh_gateway.core.recordings.rules import Bounds
+from pyssh_gateway.recorder.files import Files
 from pyssh_gateway.system import libc, privileges
 from pyssh_gateway.system.heap import _malloc_trim
 from pyssh_gateway.system.syscalls import profiles, seccomp
-from pyssh_gateway.system.syscalls.profiles import MONITOR, POSTAUTH, PREAUTH, Profile
+from pyssh_gateway.system.syscalls.profiles import MONITOR, POSTAUTH, PREAUTH, RECORDER, Profile
 from tests.support.locked_in import KILLED, Ended, errno_of, in_child
 
 MACHINE = seccomp.MACHINES.get(platform.machine())
@@ -39,6 +42,9 @@ pytestmark = [
 ]
 
 EACH = pytest.mark.parametrize("profile", profiles.ALL, ids=[profile.name for profile in profiles.ALL])
+SPEAKS = [PREAUTH, MONITOR, POSTAUTH]
+"""The processes with a loop of asyncio's, and with cryptography."""
+
 BIG = pytest.mark.parametrize("profile", [MONITOR, POSTAUTH], ids=["monitor", "postauth"])
 
 IO_SECONDS = 30.0
@@ -103,7 +109,7 @@ def _cryptography() -> None:
     assert AESGCM(shared).decrypt(b"\0" * 12, AESGCM(shared).encrypt(b"\0" * 12, b"packet", b""), b"") == b"packet"
 
 
-@EACH
+@pytest.mark.parametrize("profile", SPEAKS, ids=[profile.name for profile in SPEAKS])
 def test_a_connection_is_served(profile: Profile) -> None:
     """All three can work: a new loop, existing sockets, cryptography, memory, time, signals, messages."""
     tcp = socket.create_server(("127.0.0.1", 0))
@@ -129,6 +135,23 @@ def test_a_connection_is_served(profile: Profile) -> None:
     finally:
         for each in (tcp, client, accepted, ours, theirs):
             each.close()
+
+
+def test_recordings_are_written_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recorder can work: it makes, writes, lists and removes files below its directory, and makes no socket."""
+    monkeypatch.chdir(tmp_path)
+
+    def work() -> object:
+        files = Files(Bounds(session_bytes=1, session_seconds=1, keep_seconds=0, keep_bytes=0), time.time)
+        name, file = files.make("amos", "c1.1")
+        os.write(file, b"recorded")
+        os.close(file)
+        files.look()
+        files.remove_old()
+        return Path(*name).exists()
+
+    assert under(RECORDER, work) == ("False", 0)
+    assert under(RECORDER, socket.socket).signal == signal.SIGSYS
 
 
 @EACH

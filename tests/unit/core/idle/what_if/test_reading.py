@@ -12,6 +12,7 @@ from pyssh_gateway.core.idle.what_if import reading
 from pyssh_gateway.core.idle.what_if.history import Awake, Connection, History, Kept
 from pyssh_gateway.core.idle.what_if.reading import read
 from pyssh_gateway.events import (
+    ClientUsed,
     GatewayCrashed,
     HoldStarted,
     IdleTick,
@@ -312,3 +313,19 @@ def test_the_history_ends_what_is_open() -> None:
 def test_nothing_is_an_empty_history() -> None:
     """An empty log is no error here."""
     assert history_of([]) == History(0.0, 0.0, (), (), ())
+
+
+def test_when_a_client_did_not_keep_the_machine_up() -> None:
+    """It did not from `client.quiet` to `client.used`; events of clients that the log does not know change nothing."""
+    log = WrittenLog()
+    log.start(0)
+    log.come(10, "c1", "amos")
+    log.quiet(100, "c1", 50)
+    log.quiet(110, "c1", 60)
+    log.write(120, ClientUsed(conn="c1", user="dev"))
+    log.write(130, ClientUsed(conn="c1", user="dev"))
+    log.quiet(140, "c9", 60)
+    log.write(150, ClientUsed(conn="c9", user="dev"))
+    log.go(200, "c1")
+    (one,) = history_of(log.lines).connections
+    assert [(begun - MONDAY, ended - MONDAY) for begun, ended in one.unused] == [(100, 120)]

@@ -7,7 +7,15 @@ from pyssh_gateway.core.idle.tracker import IdlePolicy
 from pyssh_gateway.core.idle.what_if.history import History
 from pyssh_gateway.core.idle.what_if.reading import read
 from pyssh_gateway.core.idle.what_if.replaying import Figures, recorded, replayed
-from pyssh_gateway.events import HoldEnded, HoldStarted, MachineResumed, StopStep, TerminalQuiet, TerminalUsed
+from pyssh_gateway.events import (
+    HoldEnded,
+    HoldStarted,
+    MachineResumed,
+    ScheduleEntered,
+    StopStep,
+    TerminalQuiet,
+    TerminalUsed,
+)
 from tests.support.written_log import MONDAY, WrittenLog
 
 MINUTE = 60
@@ -68,6 +76,15 @@ def test_a_shorter_client_idle_saves_what_it_should() -> None:
     """Ten minutes instead of an hour save 50 minutes of each of the two unused spans."""
     found = figures(editor(), rules(60, 10 * MINUTE))
     assert found.awake == pytest.approx((71 + 21) * MINUTE, abs=2 * WINDOW)
+
+
+def test_the_schedule_of_then_does_not_hold_the_machine_now() -> None:
+    """The hours of the schedule are a setting: those in the log do not count, only those of the replay."""
+    log = WrittenLog()
+    log.start(0)
+    log.write(0, ScheduleEntered(seconds=HOUR, what=""))
+    log.stop(HOUR + 60)
+    assert figures(log, rules(60)).awake == pytest.approx(60, abs=WINDOW)
 
 
 def test_without_client_idle_an_editor_that_was_cut_off_stays_until_its_person_comes_again() -> None:

@@ -1,0 +1,1 @@
+"""The log's readers on a large log: how long its index takes, how long questions take, and how much space both need."""

@@ -1,0 +1,1 @@
+"""The log's events in the words of other schemas."""

@@ -1,0 +1,1 @@
+"""Where the log's lines go besides the file and standard output."""

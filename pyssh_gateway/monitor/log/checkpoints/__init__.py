@@ -1,0 +1,1 @@
+"""Signs what the log is: the key, what is signed, and when."""

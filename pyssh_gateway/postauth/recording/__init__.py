@@ -1,0 +1,1 @@
+"""What the terminals of the account show is passed to the recorder."""
