@@ -66,7 +66,7 @@ def _wait_until_flowing(download: subprocess.Popen[bytes]) -> None:
 
 def key_seconds(terminal: subprocess.Popen[bytes]) -> float:
     """Seconds from a key to its echo."""
-    time.sleep(PAUSE_SECONDS)  # simulates the pause between two keys that a person types
+    time.sleep(PAUSE_SECONDS)  # else the processes are still awake from the key before, and the echo is too quick
     assert terminal.stdin is not None
     begun = time.perf_counter()
     os.write(terminal.stdin.fileno(), b"x")

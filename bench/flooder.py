@@ -71,8 +71,8 @@ class Direction:
     def __init__(self, encryption: object) -> None:
         assert isinstance(encryption, GCMEncryption)
         inner = encryption._cipher  # noqa: SLF001 - there is no public way to the keys
-        self._aead = AESGCM(inner._key)  # noqa: SLF001 - asyncssh shows no keys
-        self._fixed, self._counter = inner._iv[:4], int.from_bytes(inner._iv[4:], "big")  # noqa: SLF001 - nor the counter
+        self._aead = AESGCM(inner._key)  # noqa: SLF001 - we seal packets ourselves, and asyncssh has no public key
+        self._fixed, self._counter = inner._iv[:4], int.from_bytes(inner._iv[4:], "big")  # noqa: SLF001 - the nonce has to go on where asyncssh's ends
 
     def _nonce(self) -> bytes:
         nonce = self._fixed + self._counter.to_bytes(8, "big")
@@ -97,11 +97,11 @@ class Peer:
     """A connection after its login, with nothing of asyncssh between us and the socket."""
 
     def __init__(self, connection: SSHClientConnection) -> None:
-        transport = connection._transport  # noqa: SLF001 - the flood needs the raw socket
+        transport = connection._transport  # noqa: SLF001 - the flood writes to the socket itself, which asyncssh does not hand out
         assert transport is not None
         self.socket = transport.get_extra_info("socket").dup()
-        self.sending = Direction(connection._send_encryption)  # noqa: SLF001 - and the keys
-        self.receiving = Direction(connection._recv_encryption)  # noqa: SLF001 - and the keys
+        self.sending = Direction(connection._send_encryption)  # noqa: SLF001 - to seal what we write: it is not public
+        self.receiving = Direction(connection._recv_encryption)  # noqa: SLF001 - to open what we read: it is not public
         transport.abort()  # closes asyncssh's descriptor; the connection is ours
         self.socket.setblocking(True)
 

@@ -51,7 +51,7 @@ class Direction:
             with self._changed:
                 self._changed.wait_for(lambda: self._under_way)
                 due, data = self._under_way.popleft()
-            time.sleep(max(0.0, due - time.monotonic()))  # the delay of the long line that this program simulates
+            time.sleep(max(0.0, due - time.monotonic()))  # nothing may arrive earlier over a line of that length
             try:
                 self._sink.sendall(data)
             except OSError:  # the other side is gone: this one ends, too

@@ -66,7 +66,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 def what_if(given: Given, context: Context) -> int:
     """Replay the log. No server is asked."""
-    price = _price(given.price)
+    price = price_of(given.price)
     seconds = _since(given.since)
     changes = _changes(given.setting)
     in_force = _config(context, {})
@@ -133,7 +133,8 @@ def _config(context: Context, changes: Mapping[str, str]) -> Config:
     return parse(with_changes)
 
 
-def _price(word: str | None) -> float | None:
+def price_of(word: str | None) -> float | None:
+    """What an hour awake costs, as `--price` has it. Raises WrongUsage."""
     if word is None:
         return None
     try:

@@ -214,7 +214,7 @@ OnesEvent = (
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Who has reported an event: the postauth process with the number `process`, whose report had this `number`."""
+    """The report that an event comes from: report `number` of the postauth process `process`."""
 
     process: int
     number: int

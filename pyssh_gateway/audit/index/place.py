@@ -231,8 +231,8 @@ def _fill(database: sqlite3.Connection, audit_dir: Path) -> None:
     database.execute(f"PRAGMA application_id = {APPLICATION}")
     database.execute(f"PRAGMA user_version = {VERSION}")
     database.executescript(TABLES)
-    for table in ("text_parts", "screen_parts"):
-        database.execute(f"INSERT INTO {table} ({table}, rank) VALUES ('hashsize', ?)", (_HASH_SIZE,))  # noqa: S608
+    database.execute("INSERT INTO text_parts (text_parts, rank) VALUES ('hashsize', ?)", (_HASH_SIZE,))
+    database.execute("INSERT INTO screen_parts (screen_parts, rank) VALUES ('hashsize', ?)", (_HASH_SIZE,))
     with _transaction(database):
         update(database, audit_dir)
 

@@ -99,7 +99,7 @@ that its user had taken over could claim any, and recordings are found by that n
 def accounts_of(database: sqlite3.Connection, session: str) -> set[str]:
     """The accounts that have had the session of this name: one, or more in old logs; none if the log has no such."""
     rows = database.execute(
-        f"SELECT s.user FROM sessions s JOIN connections c ON c.id = s.connection "  # noqa: S608 - our own words
+        f"SELECT s.user FROM sessions s JOIN connections c ON c.id = s.connection "  # noqa: S608 - a constant is put in; the name is bound
         f"WHERE s.session = ? AND {OF_ITS_CONNECTION}",
         (session,),
     )
@@ -177,10 +177,10 @@ def conditions_of(wanted: Wanted) -> tuple[str, dict[str, object]]:
         numbered = "c.person || '#' || c.person_id = :person"
         keys = "c.fingerprint = :person"
         if wanted.denied:
-            keys += f""" OR c.id IN (
+            keys += """ OR c.id IN (
                 SELECT m.connection FROM mentions m JOIN texts t ON t.id = m.text
-                WHERE t.hash = {crc32(person.encode())} AND t.text = :person AND m.what = '{KEY_REFUSED}'
-            )"""  # noqa: S608 - our own words
+                WHERE t.hash = :hash AND t.text = :person AND m.what = :refused
+            )"""
         conditions.append(f"(c.person = :person OR {numbered} OR {keys} OR {named})")
     if wanted.user is not None:
         conditions.append("c.user = :user")
@@ -188,6 +188,8 @@ def conditions_of(wanted: Wanted) -> tuple[str, dict[str, object]]:
         conditions.append("within(c.peer)")
     values: dict[str, object] = {
         "person": person,
+        "hash": crc32(person.encode()),
+        "refused": KEY_REFUSED,
         "plain": escaped(person),
         "user": wanted.user,
         "command": wanted.command,

@@ -115,7 +115,7 @@ def _add(database: sqlite3.Connection, recording: _Recording) -> str:
         _write(database, ((number, one.at, AT_A_SHELL, clean(one.text)) for one in commands(*files) if one.text))
     except sqlite3.Error:
         raise
-    except Exception as error:  # noqa: BLE001 - a recording is a hostile text, and one must not keep others from being found
+    except Exception as error:  # noqa: BLE001 - hostile output may break the emulator; other recordings have to be found
         return str(error) or type(error).__name__
     return ""
 

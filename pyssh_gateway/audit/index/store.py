@@ -27,7 +27,7 @@ class Progress(msgspec.Struct):
 
 def _upsert(table: str, row: type[msgspec.Struct]) -> str:
     names = row.__struct_fields__
-    return f"INSERT OR REPLACE INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
+    return f"INSERT OR REPLACE INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608 - a table and columns of ours; values are bound
 
 
 _CONNECTION = _upsert("connections", Connection)
@@ -51,7 +51,7 @@ class Store:
 
     def progress(self) -> Progress:
         """How far the log has been read."""
-        row = self._database.execute(f"SELECT {', '.join(Progress.__struct_fields__)} FROM state").fetchone()  # noqa: S608
+        row = self._database.execute(f"SELECT {', '.join(Progress.__struct_fields__)} FROM state").fetchone()  # noqa: S608 - columns of ours
         return Progress(*row) if row else Progress()
 
     def ledger(self) -> Ledger:
@@ -62,9 +62,9 @@ class Store:
             self.progress().time,
         )
         names = ", ".join(Connection.__struct_fields__)
-        ended = f"SELECT {names} FROM connections WHERE state != 'open' ORDER BY id DESC LIMIT ?"  # noqa: S608 - our own
+        ended = f"SELECT {names} FROM connections WHERE state != 'open' ORDER BY id DESC LIMIT ?"  # noqa: S608 - columns of ours
         rows = self._database.execute(
-            f"SELECT {names} FROM connections WHERE state = 'open' UNION SELECT * FROM ({ended}) ORDER BY id",  # noqa: S608
+            f"SELECT {names} FROM connections WHERE state = 'open' UNION SELECT * FROM ({ended}) ORDER BY id",  # noqa: S608 - as above
             (REMEMBERED,),
         )
         connections = [Connection(*row) for row in rows]
@@ -73,7 +73,7 @@ class Store:
             Session(*row)
             for connection in connections
             for row in self._database.execute(
-                f"SELECT {names} FROM sessions WHERE connection = ? ORDER BY id",  # noqa: S608
+                f"SELECT {names} FROM sessions WHERE connection = ? ORDER BY id",  # noqa: S608 - columns of ours; the id is bound
                 (connection.id,),
             )
         ]

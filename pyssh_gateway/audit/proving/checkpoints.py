@@ -108,7 +108,7 @@ def judge(notes: Iterable[tuple[Place, str]], keys: Sequence[VerifierKey], *, so
             found = checkpoint.of_note(note)
             key = signed_note.verified_by(note, keys, verify)
             if key is not None and found.origin != key.name:
-                raise NoteError(f"it is signed by {key.name}, but for another log: {found.origin!a}")  # noqa: TRY301
+                raise NoteError(f"it is signed by {key.name}, but for another log: {found.origin!a}")  # noqa: TRY301 - told as all that is wrong with a note is
         except NoteError as error:
             judged.findings.append(Finding("checkpoint", f"{place}: the checkpoint can't be used: {error}"))
             continue

@@ -1,7 +1,6 @@
 """`audit report`: writes a page about the log, one HTML file for a browser."""
 
 import gc
-import math
 import os
 import secrets
 import stat
@@ -22,6 +21,7 @@ from pyssh_gateway.cli.context import Context
 from pyssh_gateway.cli.exit_codes import FINE, Failed, WrongUsage
 from pyssh_gateway.cli.output import printing
 from pyssh_gateway.cli.reference.parsing import Given
+from pyssh_gateway.cli.what_if import price_of
 from pyssh_gateway.config import sizes, values
 from pyssh_gateway.startup.state_lock import is_running
 
@@ -51,7 +51,7 @@ def report(given: Given, context: Context) -> int:
         since=since or 0.0,
         until=now if until is None else min(now, until),
         now=now,
-        price=_price(given.price),
+        price=price_of(given.price),
         people=given.person,
         running=(until is None or until >= now) and is_running(directory),
     )
@@ -111,18 +111,6 @@ def _written(path: Path) -> Iterator[TextIO]:
             raise
     except OSError as error:
         raise Failed(f"{path} can't be written: {error.strerror}") from None
-
-
-def _price(word: str | None) -> float | None:
-    if word is None:
-        return None
-    try:
-        price = float(word)
-    except ValueError:
-        price = math.nan
-    if not 0 <= price < math.inf:
-        raise WrongUsage(f"--price takes what an hour costs, such as 0.20, not {values.shown(word)}")
-    return price
 
 
 def _size(word: str) -> int:

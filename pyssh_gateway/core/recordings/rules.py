@@ -56,7 +56,7 @@ def recorded(audit: Audit, login: Login, fingerprint: str) -> Recorded | None:
 
 
 def recording(config: Config) -> Recording:
-    """Of whom something may be recorded under `config`, and within which bounds."""
+    """The accounts that may be recorded under `config`, and the bounds of recordings."""
     audit = config.audit
     accounts = frozenset(
         login.user

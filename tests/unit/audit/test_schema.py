@@ -13,7 +13,7 @@ VALIDATOR = jsonschema.Draft202012Validator(schema(strict=True), format_checker=
 
 
 def test_the_schema_is_up_to_date() -> None:
-    """Whoever changes an event runs `make schema`; the schema itself is valid."""
+    """Protects the published schema: after a change of an event it has to be made anew (`make schema`); it is valid."""
     assert SCHEMA.read_text(encoding="utf-8") == text()
     made = schema()
     assert made["$schema"] == DIALECT

@@ -165,7 +165,7 @@ def test_descriptors_are_not_taken(rig: Rig) -> None:
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers
     with pytest.raises(ProtocolError, match="descriptors"):
         rig.account.serve()
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - only their number is wanted
 
 
 def test_the_number_of_recordings_is_bounded(rig: Rig) -> None:

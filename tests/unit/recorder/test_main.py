@@ -48,7 +48,7 @@ class Rig:
         self._control.shutdown(socket.SHUT_WR)
         times = Times(time.monotonic, time.time)
         assert Recorder(self.theirs, times, most_recordings=most_recordings).run() == 0
-        return [[messages.decode(each) for each in iter(lambda: process.recv(4096), b"")] for process in processes]  # noqa: B023
+        return [[messages.decode(each) for each in iter(lambda: process.recv(4096), b"")] for process in processes]  # noqa: B023 - called within the turn of the loop
 
 
 def noise() -> bytes:
@@ -113,7 +113,7 @@ def test_a_full_table_of_descriptors_costs_one_account_its_recordings(
     amos = rig.account(1, "amos")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1, hard))  # noqa: PTH208
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1, hard))  # noqa: PTH208 - the names are numbers, and all that is wanted
     while True:
         try:
             stack.callback(os.close, os.dup(0))
