@@ -58,7 +58,7 @@ def _moment(word: str, now: datetime, *, is_end: bool, may_come: bool) -> float:
 
 def _local(date: str, clock: str, *, is_end: bool) -> float:
     if clock:
-        *_, second_typed = typed = _CLOCK.fullmatch(clock).groups()  # type: ignore[union-attr]
+        *_, second_typed = typed = _CLOCK.fullmatch(clock).groups()  # type: ignore[union-attr]  # callers have matched it
         hour, minute, second = (int(part or 0) for part in typed)
         begin = datetime.fromisoformat(date).replace(hour=hour, minute=minute, second=second).timestamp()
         return begin + _rest(second_typed) if is_end else begin

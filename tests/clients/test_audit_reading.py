@@ -72,7 +72,7 @@ def test_new_lines_are_followed_over_the_files(make_server: MakeServer, user_key
             mark = server.mark()
             write_much(client, 30)
             last = server.wait_for("connection.closed", since=mark)["seq"]
-            until(lambda: len(list(server.audit_dir.glob("events-*"))) > closed, what="a file that was closed")  # noqa: B023
+            until(lambda: len(list(server.audit_dir.glob("events-*"))) > closed, what="a file that was closed")  # noqa: B023 - called within the turn
         follower.read_until(last)
     finally:
         code = follower.interrupt()

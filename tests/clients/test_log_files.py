@@ -110,7 +110,7 @@ def test_a_monitor_that_dies_while_files_change(make_server: MakeServer, user_ke
         files = len(closed(server)) + len(plain(server))
         late = time.monotonic() + 0.005 * number
         until(
-            lambda: len(closed(server)) + len(plain(server)) > files or time.monotonic() > late,  # noqa: B023
+            lambda: len(closed(server)) + len(plain(server)) > files or time.monotonic() > late,  # noqa: B023 - called within the turn
             what="the change, or not",
         )
         os.kill(server.gateway_pid, signal.SIGKILL)

@@ -170,7 +170,7 @@ class Workers:
             opened = self._client.popen(None, "-M", "-N", "-S", str(path))
             try:
                 while opened.poll() is None and not path.exists():
-                    time.sleep(0.01)
+                    time.sleep(0.01)  # polls for a socket and a process, either of which may come first
                 while opened.poll() is None and not self._ends.is_set():
                     count += 1
                     self._run(f": worker {name} run {count}; exit {count % 7}", "-S", str(path))
@@ -239,7 +239,7 @@ def test_what_a_client_was_told_is_in_the_log(make_server: MakeServer, user_key:
     with Workers(Client(server, user_key.private), tmp_path) as workers:
         killer = Killer(server, workers)
         for count in range(KILLS):
-            time.sleep(random.uniform(0.0, 0.1))
+            time.sleep(random.uniform(0.0, 0.1))  # the kills have to come at any moment
             killer.kill(VICTIMS[count % len(VICTIMS)])
     server.stop()
     found = verify(server)

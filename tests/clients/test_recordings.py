@@ -142,7 +142,7 @@ def test_passwords_are_not_recorded(record: MakeRecorded, scratch: Path) -> None
         for _ in range(3):
             terminal.expect("next")
             pid = recorded.server.wait_for("session.opened")["pid"]
-            until(lambda pid=pid: not _echoes(pid), what="a prompt that shows nothing")  # type: ignore[misc]
+            until(lambda pid=pid: not _echoes(pid), what="a prompt that shows nothing")  # type: ignore[misc]  # mypy infers no default
             terminal.send("secret\n")
             terminal.expect("had 6")
         until(lambda: _echoes(pid), what="a prompt that shows what is typed")

@@ -37,7 +37,7 @@ def main() -> None:
         ]
         assert run([*command, *words], {}) == 0
         for picture, viewport, scale, scheme in PICTURES:
-            context = browser.new_context(viewport=viewport, device_scale_factor=scale, color_scheme=scheme)  # type: ignore[arg-type]
+            context = browser.new_context(viewport=viewport, device_scale_factor=scale, color_scheme=scheme)  # type: ignore[arg-type]  # one of two literals
             seen = Seen(context, path)
             if scheme == "dark":
                 play(seen)

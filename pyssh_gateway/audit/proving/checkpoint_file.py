@@ -13,8 +13,7 @@ class CheckpointFile:
 
     def __init__(self, descriptor: int | None = None) -> None:
         self._descriptor = descriptor
-        with suppress(OSError):
-            self._remove_torn_line()
+        self._mend()
 
     def write(self, line: bytes) -> None:
         """Write a line, with its newline, or nothing of it. Raises OSError."""
@@ -36,7 +35,8 @@ class CheckpointFile:
         The one before is closed in any case: it may be that of a closed file of the log, with which it is deleted.
         """
         self.close()
-        self.__init__(descriptor)  # type: ignore[misc]
+        self._descriptor = descriptor
+        self._mend()
 
     def close(self) -> None:
         """Close the file."""
@@ -44,11 +44,13 @@ class CheckpointFile:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _remove_torn_line(self) -> None:
+    def _mend(self) -> None:
+        """Remove a last line that was cut off; if that fails, the next line follows it, and both can't be read."""
         if self._descriptor is None:
             return
-        size = os.fstat(self._descriptor).st_size
-        begin = max(0, size - 64 * 1024)
-        end = os.pread(self._descriptor, size - begin, begin)
-        if not end.endswith(b"\n") and end:
-            os.ftruncate(self._descriptor, begin + end.rfind(b"\n") + 1)
+        with suppress(OSError):
+            size = os.fstat(self._descriptor).st_size
+            begin = max(0, size - 64 * 1024)
+            end = os.pread(self._descriptor, size - begin, begin)
+            if not end.endswith(b"\n") and end:
+                os.ftruncate(self._descriptor, begin + end.rfind(b"\n") + 1)

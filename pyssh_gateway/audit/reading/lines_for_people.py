@@ -28,7 +28,7 @@ def event_of(fields: Fields) -> AnyEvent | None:
     """The event, with texts that are safe to print; None for one of another version."""
     kept = with_texts(fields, clean)
     if fields.get("event") == "internal.error" and isinstance(error := fields.get("error"), str):
-        kept = {**kept, "error": printable_lines(error)}  # type: ignore[dict-item]
+        kept = {**kept, "error": printable_lines(error)}  # type: ignore[dict-item]  # fields are of any type
     try:
         event: AnyEvent = msgspec.convert(kept, AnyEvent)
     except (msgspec.ValidationError, OverflowError):

@@ -7,6 +7,7 @@ characters at the right margin, characters without a width, one saved cursor, li
 
 import unicodedata
 from collections import defaultdict
+from collections.abc import Callable
 from functools import lru_cache
 
 from pyte import modes
@@ -218,10 +219,10 @@ class TextScreen(Screen):
         """SD."""
         self._at_top(self.insert_lines, count)
 
-    def _at_top(self, do: object, count: int) -> None:
+    def _at_top(self, do: Callable[[int], None], count: int) -> None:
         x, y = self.cursor.x, self.cursor.y
         self.cursor.y = self.margins.top if self.margins else 0
-        do(count)  # type: ignore[operator]
+        do(count)
         self.cursor.x, self.cursor.y = x, y
 
     def tabs(self, count: int) -> None:

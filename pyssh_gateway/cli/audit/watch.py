@@ -10,7 +10,7 @@ from pyssh_gateway.cli.audit.place import readable
 from pyssh_gateway.cli.audit.replay import lister, printing_bytes
 from pyssh_gateway.cli.audit.stage import Stage
 from pyssh_gateway.cli.context import Context
-from pyssh_gateway.cli.exit_codes import FINE
+from pyssh_gateway.cli.exit_codes import FINE, Failed
 from pyssh_gateway.cli.output import printing, raw_terminal
 from pyssh_gateway.cli.output.raw_terminal import RawTerminal
 from pyssh_gateway.cli.reference.parsing import Given
@@ -21,6 +21,9 @@ from pyssh_gateway.core.recordings.terminal_filter import TerminalFilter
 POLL_SECONDS = 0.2
 """How often the file is looked at. What happens is in it after a second."""
 
+BEGIN_SECONDS = 10.0
+"""How long a new file may be empty: the recorder writes its beginning within a second, on a busy machine a few."""
+
 
 def watch(given: Given, context: Context) -> int:
     """Show what is there, and then what comes, until the session ends."""
@@ -29,8 +32,11 @@ def watch(given: Given, context: Context) -> int:
         found = list_files()
         following = None if given.session.endswith((".cast", ".zst")) else list_files
         with Recording(found, following) as recording:
+            late = time.monotonic() + BEGIN_SECONDS
             while not recording.has_begun():
-                time.sleep(POLL_SECONDS)
+                if time.monotonic() > late:
+                    raise Failed(f"nothing has been written to {printable(str(found[0]))}: its recorder may have died")
+                time.sleep(POLL_SECONDS)  # as below
             ending = Ending(found[0], recording.header.timestamp)
             if sys.stdout is not None and sys.stdout.isatty():
                 keys = sys.stdin.fileno() if sys.stdin else -1
@@ -86,4 +92,4 @@ def _print(recording: Recording, ending: Ending) -> str | None:
                 if ended is not None:  # and everything was read after that
                     return ended
                 if (ended := ending.look()) is None:
-                    time.sleep(POLL_SECONDS)
+                    time.sleep(POLL_SECONDS)  # a file on any file system has no event for this

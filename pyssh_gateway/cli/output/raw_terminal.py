@@ -68,7 +68,7 @@ class RawTerminal:
     def key(self, seconds: float) -> str:
         """The next key that is pressed within that time; empty if none was, or there are none."""
         if self._keys is None:
-            time.sleep(seconds)
+            time.sleep(seconds)  # without keys, time is all that passes
             return ""
         if not select.select([self._keys], [], [], seconds)[0]:
             return ""

@@ -116,7 +116,7 @@ def test_names_that_old_logs_use_again_are_several_connections(tmp_path: Path) -
         log.go(begun + 3, "c1", (0, 1))
     with Index(write_log(tmp_path, log.lines), {}, pytest.fail) as index:
         for name in ("c1", "c1.1"):
-            found = index.ask(lambda database, name=name: find(database, name))  # type: ignore[misc]
+            found = index.ask(lambda database, name=name: find(database, name))  # type: ignore[misc]  # mypy infers no default
             assert [row.since - MONDAY for row in found] == [1, 1001]
             # `client.use`, which follows the end, is in the range of lines.
             assert [row.last_line - row.line for row in found] == [4, 4]
@@ -189,7 +189,7 @@ def test_a_session_of_another_connection_can_not_be_spoken_for(tmp_path: Path) -
     for at, conn, status in ((4, "c9", 9), (5, "c5", 0)):
         which = {"conn": conn, "session": "c5.1", "user": "dev", "reason": conn, "exit_signal": None}
         sizes = {"bytes_in": 1, "bytes_out": 1, "seconds": 1.0}
-        log.write(at, ev.SessionClosed(**which, **sizes, exit_status=status))  # type: ignore[arg-type]
+        log.write(at, ev.SessionClosed(**which, **sizes, exit_status=status))  # type: ignore[arg-type]  # fields of several types
     true, false = rows(tmp_path, log)
     assert (true.conn, true.person, true.command, true.exit_status, true.state) == ("c5", "file:amos", "", 0, "closed")
     assert (false.conn, false.person, false.command, false.exit_status) == ("c9", "file:mallory", "forged", 9)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from pymerkle import InmemoryTree, verify_inclusion  # type: ignore[import-untyped]
+from pymerkle import InmemoryTree, verify_inclusion  # type: ignore[import-untyped]  # it has no types
 
 from pyssh_gateway.audit.proving.checkpoints import Signed, judge, local_notes
 from pyssh_gateway.audit.proving.inclusion import NoProof, Proof, check, find, prove

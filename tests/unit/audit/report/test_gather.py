@@ -150,7 +150,7 @@ def test_what_the_log_says_of_recordings_and_emergencies() -> None:
     log.lines.append(login)
     log.write(1, opened("c1.1"))
     recording = {"conn": "c1", "session": "c1.1", "user": "dev", "file": "f"}
-    log.write(2, ev.RecordingStarted(**recording, input=False))  # type: ignore[arg-type]
+    log.write(2, ev.RecordingStarted(**recording, input=False))  # type: ignore[arg-type]  # all are texts
     found = gathered(log)
     assert found.sessions[0].is_recorded
     assert [one.kind for one in found.notes.newest_first] == ["break-glass login"]
@@ -244,8 +244,8 @@ class TestNotes:
         log.write(7, ev.HoldStarted(hold="h1", user="dev", seconds=7200.0, reason="", pid=0))
         log.write(8, ev.StopStep(step="suspend", outcome="HTTP 500", result="failed", seconds=1.0))
         ended = {"conn": "c1", "session": "c1.1", "user": "dev", "bytes": 1, "seconds": 1.0}
-        log.write(9, ev.RecordingEnded(**ended, file="f", reason=ev.SESSION_ENDED, missing=2048))  # type: ignore[arg-type]
-        log.write(10, ev.RecordingEnded(**ended, file="f", reason=ev.SESSION_ENDED, missing=0))  # type: ignore[arg-type]
+        log.write(9, ev.RecordingEnded(**ended, file="f", reason=ev.SESSION_ENDED, missing=2048))  # type: ignore[arg-type]  # all are texts
+        log.write(10, ev.RecordingEnded(**ended, file="f", reason=ev.SESSION_ENDED, missing=0))  # type: ignore[arg-type]  # all are texts
         log.write(11, file_done("c1.1", operation="events.lost", detail="12"))
         log.write(12, ev.ServiceEnded(service="dockerd", pid=1, cause="exit code 1", again=0.5))
         found = [(one.kind, one.tone, one.text) for one in reversed(gathered(log).notes.newest_first)]
@@ -318,7 +318,7 @@ def test_a_session_of_another_connection_can_not_be_spoken_for() -> None:
     log = WrittenLog()
     log.write(1, opened("c5.1", command="true"))
     recording = {"conn": "c9", "session": "c5.1", "user": "mallory", "file": "f"}
-    log.write(2, ev.RecordingStarted(**recording, input=False))  # type: ignore[arg-type]
+    log.write(2, ev.RecordingStarted(**recording, input=False))  # type: ignore[arg-type]  # all are texts
     log.write(3, claim(file_done("c5.1", "/forged", read=9)))
     log.write(4, claim(closed("c5.1")))
     log.write(5, claim(opened("c5.1", command="forged")))

@@ -12,7 +12,8 @@ from pyssh_gateway.audit.recordings.ending import Ending
 from pyssh_gateway.audit.recordings.files import parts
 from pyssh_gateway.audit.recordings.reading import events
 from pyssh_gateway.audit.zstd import ZstdCompressor
-from pyssh_gateway.cli.audit import player, replay
+from pyssh_gateway.cli import main
+from pyssh_gateway.cli.audit import player, replay, watch
 from pyssh_gateway.core.recordings.asciicast import Encoder, Header
 from tests.support.places import ROOT
 from tests.support.terminal import Terminal
@@ -166,6 +167,16 @@ def test_watching(made: Made) -> None:
             made.add(made.to.exit(302.0, 0))
             assert piped.stdout.read() == b" and more"
     assert piped.returncode == 0
+
+
+def test_a_file_that_stays_empty_is_not_waited_for(
+    made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A recorder that died before it wrote anything keeps nobody waiting for ever."""
+    made.path.write_bytes(b"")
+    monkeypatch.setattr(watch, "BEGIN_SECONDS", 0.0)
+    assert main.run(["audit", "watch", "c1.1", "--dir", str(made.dir)], {}) == 1
+    assert "nothing has been written to" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pymerkle import InmemoryTree, verify_inclusion  # type: ignore[import-untyped]
+from pymerkle import InmemoryTree, verify_inclusion  # type: ignore[import-untyped]  # it has no types
 
 from pyssh_gateway.core.transparency.merkle import (
     EMPTY_ROOT,
