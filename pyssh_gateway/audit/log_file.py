@@ -25,6 +25,10 @@ DIRECTORY_MODE = 0o750
 # Nobody else may open the state: whoever can read a file can lock it, and its lock says who writes the log.
 STATE_MODE = 0o600
 
+TRIES = 5
+"""How often the file is made again whose directory is removed in the same moment: `rm -r` removes one thing after the
+other, and what comes between two of them is no reason to go without a log."""
+
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
 _READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -60,14 +64,8 @@ class LogPlace:
         We may be root: no link is followed, and the file has to be a regular one that belongs to root or us and has no
         other name.
         """
-        path = self._directory / FILE_NAME
         try:
-            self.make_directory()
-            try:
-                file = os.open(path, _FLAGS)
-            except FileNotFoundError:
-                file = os.open(path, _FLAGS | os.O_CREAT, FILE_MODE)
-                os.fchmod(file, self._restore(file, self._like_file, FILE_MODE))
+            file = self._open_or_make()
         except (FileExistsError, NotADirectoryError):
             raise AuditLogError(f"audit_dir {self._directory}: not a directory; set audit_dir to one") from None
         except OSError as error:
@@ -87,6 +85,23 @@ class LogPlace:
             os.close(file)
             raise self._not_a_file()
         return file
+
+    def _open_or_make(self) -> int:
+        for _ in range(TRIES - 1):
+            with suppress(FileNotFoundError):
+                return self._open_once()
+        return self._open_once()
+
+    def _open_once(self) -> int:
+        """The file; it and its directory are made if they are missing. Raises OSError."""
+        path = self._directory / FILE_NAME
+        self.make_directory()
+        try:
+            return os.open(path, _FLAGS)
+        except FileNotFoundError:
+            file = os.open(path, _FLAGS | os.O_CREAT, FILE_MODE)
+            os.fchmod(file, self._restore(file, self._like_file, FILE_MODE))
+            return file
 
     def open_unwritable(self) -> int:
         """What can be opened while `open` raises LogUnwritableError: the file for reading, or one that has nothing."""

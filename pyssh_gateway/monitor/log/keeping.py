@@ -20,7 +20,8 @@ not lost: a file that was moved has them, and from a file that was deleted they 
 together with a later event are shown as often as that."""
 
 RETRY_SECONDS = 30.0
-"""How long not to try again after the log could not be opened: each try is a request to the spawner."""
+"""How long at most not to try again after the log could not be opened: each try is a request to the spawner. The first
+time it is `LOOK_SECONDS`, then twice as long each time: perhaps nobody gets in meanwhile (`audit.required`)."""
 
 TIDY_AFTER_SECONDS = 2.0
 """How long after the start old files are compressed and deleted: nobody who waits for the start is to wait for that."""
@@ -81,6 +82,7 @@ class LogKeeper:
         self._timer: asyncio.TimerHandle | None = None
         self._wanted = asyncio.Event()
         self._is_lost = False
+        self._retry = LOOK_SECONDS
         self._is_unsealed = False
 
     def observe(self, record: Record) -> None:
@@ -138,7 +140,8 @@ class LogKeeper:
         try:
             descriptors = await self._spawner.open_log()
         except SpawnRefused as error:
-            self._look_at = self._loop.time() + RETRY_SECONDS
+            self._look_at = self._loop.time() + self._retry
+            self._retry = min(2 * self._retry, RETRY_SECONDS)
             if self._timer is None:  # also if nothing is written meanwhile
                 self._timer = self._loop.call_at(self._look_at, self._look)
             self._audit.misplaced(str(error), self._clock())
@@ -150,6 +153,7 @@ class LogKeeper:
         if self._audit.reopen(*descriptors):
             self._publish(AuditReopened())
         self._is_lost = False
+        self._retry = LOOK_SECONDS
         self._on_look()
 
     async def _seal(self) -> None:

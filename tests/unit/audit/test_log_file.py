@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pyssh_gateway.audit.log_file import FILE_NAME, LogPlace, OpenFile
+from pyssh_gateway.audit.log_file import FILE_NAME, TRIES, AuditLogError, LogPlace, OpenFile
 
 
 @pytest.fixture
@@ -50,3 +50,28 @@ def test_what_is_made_again_is_as_it_was(tmp_path: Path) -> None:
     is_kept = os.geteuid() == 0
     for what, mode in ((path.parent, 0o705 if is_kept else 0o750), (path, 0o604 if is_kept else 0o640)):
         assert (stat.S_IMODE(what.stat().st_mode), what.stat().st_gid) == (mode, group)
+
+
+@pytest.mark.parametrize("times", [1, TRIES - 1, TRIES])
+def test_a_directory_that_is_removed_in_the_same_moment(
+    place: LogPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """`rm -r` while the log is opened keeps nobody out: the directory is made again, unless that goes on and on."""
+    removed = 0
+    really = os.open
+
+    def race(path: Path, flags: int, mode: int = 0o777) -> int:
+        nonlocal removed
+        if flags & os.O_CREAT and removed < times:
+            removed += 1
+            (tmp_path / "audit").rmdir()
+        return really(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", race)
+    if times == TRIES:
+        with pytest.raises(AuditLogError, match="No such file or directory"):
+            place.open()
+    else:
+        os.close(place.open())
+        assert (tmp_path / "audit" / FILE_NAME).exists()
+    assert removed == times
