@@ -21,8 +21,8 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
     """What is wanted; None and empty: everything. Times are Unix times.
 
     `events` are names such as `session.opened`, or their first parts, such as `session`; those `without` are left out.
-    `conn` is the name of a
-    connection or a session. `denied` is what was refused to somebody: logins, requests, connections.
+    `conn` is the name of a connection or a session. `denied` is what was refused to somebody: logins, requests,
+    connections.
     """
 
     since: float | None = None
