@@ -4,7 +4,7 @@ import gc
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import NamedTuple
@@ -41,21 +41,43 @@ for an account that is not on, for a session, and for a user who comes back. So 
 a second one that serves nobody would be a leak."""
 
 
+FIRST_LOOKS = 10
+"""How many looks in a row have to find the same: for a tenth of a second, which is long for the end of a process."""
+
 _most: WeakKeyDictionary[Server, Footprint] = WeakKeyDictionary()
 """The most that each server has held before any test."""
+
+
+def until_empty(added: Callable[[], list[str]], before: object) -> None:
+    """Fail unless soon nothing is `added` any more to what was held before; the error says what there still is."""
+    last: list[str] = []
+
+    def is_empty() -> bool:
+        last[:] = added()
+        return not last
+
+    try:
+        until(is_empty)
+    except AssertionError:
+        raise AssertionError(f"after {PATIENCE} s there is still {last} beyond {before}") from None
 
 
 def footprint(server: Server) -> Footprint:
     """What `server` may hold: the most that it has held before this test or an earlier one, without ready processes.
 
-    An ending process counts as kept ready, though nothing is held for it, so one look would count too little.
+    An ending process counts as kept ready, though nothing is held for it, so one look may count too little. Therefore
+    the first time, when there is no earlier look to go by, several looks in a row have to agree.
     """
+    agreeing = 1 if server in _most else FIRST_LOOKS
     found: list[Footprint] = []
 
     def is_settled() -> bool:
         now, surplus = _now(server)
-        found.append(now)
-        return not surplus
+        if surplus or now not in found:
+            found.clear()
+        if not surplus:
+            found.append(now)
+        return len(found) >= agreeing
 
     until(is_settled, what="end of the processes of connections that are over")
     before = _most.get(server, found[-1])
@@ -71,7 +93,7 @@ def check_server(server: Server, before: Footprint) -> None:
         more = [(Counter(has) - Counter(had)).elements() for had, has in zip(before, now, strict=True)]
         return [*surplus, *chain(*more)]
 
-    until(lambda: not added(), PATIENCE, what=f"return to {before}; too much: {added()}")
+    until_empty(added, before)
 
 
 def _now(server: Server) -> tuple[Footprint, list[str]]:
@@ -142,7 +164,7 @@ def nothing_left_open() -> Iterator[None]:
     yield
     if added():
         gc.collect()
-    until(lambda: not added(), PATIENCE, what=f"end of {added()}")
+    until_empty(added, "what was open before")
 
 
 def _kinds(pid: int) -> tuple[str, ...]:
