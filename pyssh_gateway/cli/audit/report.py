@@ -62,6 +62,8 @@ def report(given: Given, context: Context) -> int:
             page = make(directory, asked, recordings=recordings)
     finally:
         gc.enable()
+    for missing in _missing(page):
+        printing.remark(missing)
     pieces = render(page)
     if path is None:
         for piece in pieces:
@@ -84,6 +86,15 @@ def _summary(page: Page) -> str:
     ]
     left_out = f" ({page.recordings.left_out:,} left out)" if page.recordings.left_out else ""
     return ", ".join(parts) + left_out
+
+
+def _missing(page: Page) -> Iterator[str]:
+    """What the page says it lacks, for those who make it and have not seen it."""
+    recordings = page.recordings
+    if recordings.problem:
+        yield f"without recordings: {recordings.problem}"
+    if recordings.unreadable:
+        yield f"{words.number(recordings.unreadable, 'recording')} can't be read, and so not shown"
 
 
 def _check_replaceable(path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pyssh_gateway.audit.report import render
+from pyssh_gateway.audit.report.recordings import Chosen
 from pyssh_gateway.cli.main import run
 from tests.support.example_log import ExampleLog
 
@@ -46,6 +47,19 @@ def test_the_page_is_written_for_its_owner(log: Path, tmp_path: Path, capsys: py
     )
     assert path.read_text().startswith("<!DOCTYPE html>")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_the_page_lacks(log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Recordings that can't be read are not taken for none; standard output has the page alone all the same."""
+    for chosen, said in (
+        (Chosen({}, 0, 0, 0, 0, "they may not be read"), "without recordings: they may not be read"),
+        (Chosen({}, 0, 0, 2, 0), "2 recordings can't be read, and so not shown"),
+    ):
+        monkeypatch.setattr("pyssh_gateway.audit.report.make.choose", lambda *_, chosen=chosen: chosen)
+        assert report(log, "-o", "-") == 0
+        shown = capsys.readouterr()
+        assert shown.err == f"pyssh-gateway: {said}\n"
+        assert shown.out.startswith("<!DOCTYPE html>")
 
 
 def test_the_page_on_standard_output(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
