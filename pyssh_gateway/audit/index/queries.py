@@ -91,18 +91,9 @@ _CONNECTIONS = """
 """
 
 
-OF_ITS_CONNECTION = "substr(s.session, 1, length(c.conn) + 1) = c.conn || '.'"
-"""The condition that a session `s` has a name of its connection `c`. In old logs it may be another one's: a process
-that its user had taken over could claim any, and recordings are found by that name."""
-
-
 def accounts_of(database: sqlite3.Connection, session: str) -> set[str]:
     """The accounts that have had the session of this name: one, or more in old logs; none if the log has no such."""
-    rows = database.execute(
-        f"SELECT s.user FROM sessions s JOIN connections c ON c.id = s.connection "  # noqa: S608 - a constant is put in; the name is bound
-        f"WHERE s.session = ? AND {OF_ITS_CONNECTION}",
-        (session,),
-    )
+    rows = database.execute("SELECT user FROM own_sessions WHERE session = ?", (session,))
     return {str(user) for (user,) in rows}
 
 

@@ -81,6 +81,12 @@ CREATE TABLE sessions (
 );
 CREATE INDEX sessions_by_name ON sessions (session);
 CREATE INDEX sessions_by_connection ON sessions (connection);
+CREATE VIEW own_sessions AS     -- those with a name of their connection, by which recordings are found: in old logs
+    SELECT * FROM sessions s    -- it may be another one's, as a process that its user had taken over could claim any
+    WHERE EXISTS (
+        SELECT 1 FROM connections c
+        WHERE c.id = s.connection AND substr(s.session, 1, length(c.conn) + 1) = c.conn || '.'
+    );
 CREATE TABLE texts (
     id INTEGER PRIMARY KEY,
     hash INTEGER NOT NULL,      -- crc32, to find a text that is known already

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from pyssh_gateway.audit.index.ledger import KEY_REFUSED, TEXTS
-from pyssh_gateway.audit.index.queries import OF_ITS_CONNECTION, Wanted, conditions_of, escaped, prepare
+from pyssh_gateway.audit.index.queries import Wanted, conditions_of, escaped, prepare
 from pyssh_gateway.audit.index.screens import AT_A_SHELL, SCREEN
 
 MOST_TRIGRAMS = 32
@@ -60,23 +60,21 @@ class Hit(msgspec.Struct, frozen=True):
     line: int
 
 
-_WHO = "coalesce(c.conn, ''), coalesce(c.person, ''), c.person_id"
-_MENTIONS = f"""
-    SELECT m.first, m.last, coalesce(s.session, ''), {_WHO}, coalesce(c.user, m.user), coalesce(c.peer, ''),
-        m.what, t.text, m.count, NULL, m.line
+_MENTIONS = """
+    SELECT m.first, m.last, coalesce(s.session, ''), coalesce(c.conn, ''), coalesce(c.person, ''), c.person_id,
+        coalesce(c.user, m.user), coalesce(c.peer, ''), m.what, t.text, m.count, NULL, m.line
     FROM temp.found f JOIN mentions m ON m.text = f.id JOIN texts t ON t.id = f.id
         LEFT JOIN connections c ON c.id = m.connection LEFT JOIN sessions s ON s.id = m.session
-"""  # noqa: S608 - made of constants of this module
+"""
 _SHOWN_AT = "(coalesce(s.opened, r.began) + n.time)"
-_SCREENS = f"""
-    SELECT {_SHOWN_AT}, {_SHOWN_AT}, r.session, {_WHO},
+_SCREENS = """
+    SELECT coalesce(s.opened, r.began) + n.time, coalesce(s.opened, r.began) + n.time,
+        r.session, coalesce(c.conn, ''), coalesce(c.person, ''), c.person_id,
         coalesce(c.user, r.account), coalesce(c.peer, ''), n.what, n.text, 1, n.time, coalesce(s.line, 0)
     FROM temp.shown f JOIN screens n ON n.id = f.id JOIN recordings r ON r.id = n.recording
-        LEFT JOIN sessions s ON s.session = r.session AND s.user = r.account AND EXISTS (
-            SELECT 1 FROM connections c WHERE c.id = s.connection AND {OF_ITS_CONNECTION}
-        )
+        LEFT JOIN own_sessions s ON s.session = r.session AND s.user = r.account
         LEFT JOIN connections c ON c.id = s.connection
-"""  # noqa: S608 - made of constants of this module
+"""
 
 
 def search(database: sqlite3.Connection, text: str, wanted: Wanted, what: str = "") -> Iterator[Hit]:

@@ -97,7 +97,7 @@ class Follower:
 
 
 def _sleep(seconds: float) -> bool:
-    time.sleep(seconds)
+    time.sleep(seconds)  # a file on any file system has no event for this
     return True
 
 
