@@ -99,9 +99,17 @@ class LogPlace:
         try:
             return os.open(path, _FLAGS)
         except FileNotFoundError:
-            file = os.open(path, _FLAGS | os.O_CREAT, FILE_MODE)
-            os.fchmod(file, self._restore(file, self._like_file, FILE_MODE))
-            return file
+            return self._make(path, _FLAGS, None)
+
+    def _make(self, path: Path, flags: int, mode: int | None) -> int:
+        """The file, made with `mode`, or with the mode and group of the one before. Raises OSError."""
+        file = os.open(path, flags | os.O_CREAT, FILE_MODE)
+        try:
+            os.fchmod(file, self._restore(file, self._like_file, FILE_MODE) if mode is None else mode)
+        except BaseException:
+            os.close(file)
+            raise
+        return file
 
     def open_unwritable(self) -> int:
         """What can be opened while `open` raises LogUnwritableError: the file for reading, or one that has nothing."""
@@ -158,8 +166,7 @@ class LogPlace:
             try:
                 file = os.open(path, _BESIDE_FLAGS | flags)
             except FileNotFoundError:
-                file = os.open(path, _BESIDE_FLAGS | flags | os.O_CREAT, FILE_MODE)
-                os.fchmod(file, self._restore(file, self._like_file, FILE_MODE) if mode is None else mode)
+                file = self._make(path, _BESIDE_FLAGS | flags, mode)
         except OSError:
             return None
         found = os.fstat(file)

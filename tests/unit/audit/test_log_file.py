@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pyssh_gateway.audit.log_file import FILE_NAME, TRIES, AuditLogError, LogPlace, OpenFile
+from tests.support import leaks
 
 
 @pytest.fixture
@@ -75,3 +76,16 @@ def test_a_directory_that_is_removed_in_the_same_moment(
         os.close(place.open())
         assert (tmp_path / "audit" / FILE_NAME).exists()
     assert removed == times
+
+
+def test_a_file_whose_mode_can_not_be_set_is_closed(
+    place: LogPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects a server that tries again and again: a file system without modes costs no descriptors."""
+
+    def refuse(_file: int, _mode: int) -> None:
+        raise PermissionError(1, "no modes here")
+
+    monkeypatch.setattr(os, "fchmod", refuse)
+    with leaks.nothing_left_open(), pytest.raises(AuditLogError, match="no modes here"):
+        place.open()
